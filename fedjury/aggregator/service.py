@@ -127,7 +127,9 @@ class Aggregator:
         """
         self.connection = connection
         key = store.secret("groups") if config.groups.by_key else b""
-        self.config = dataclasses.replace(config, group_key=key)
+        many = config.sampling.names and not config.sampling.by_seed
+        call_key = store.secret("calls") if many else b""
+        self.config = dataclasses.replace(config, group_key=key, call_key=call_key)
         self._history, self._history_due, self._history_sent = Series(records), 0.0, False
         self.online: set[str] = set()
         self._cells = CellsOnline()

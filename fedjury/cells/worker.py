@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Container, Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,18 +47,6 @@ TAKING = (Phase.TRAIN,)
 
 KINDS = (Manifest, Round, Update, Presence, SumRequest, AggregatorPresence)
 """What it is told."""
-
-
-class Everybody:
-    """Holds every name."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-
-def called_by(told: Round) -> Container[str]:
-    """Return whom a round calls to contribute."""
-    return Everybody() if told.contributors == "all" else frozenset(told.contributors)
 
 
 def life_now() -> int:
@@ -196,7 +184,7 @@ class IngestWorker:
         before, self._round = self._round, told
         if self._manifest is None or self._kept is None:
             return
-        asked = Asked(told.round, told.attempt, told.version, called_by(told), told.phase in TAKING)
+        asked = Asked(told.round, told.attempt, told.version, told.trains, told.phase in TAKING)
         if self.tallies is None or self.tallies.asked[:3] != asked[:3]:
             with self._lock:
                 self.tallies = Tallies(asked)

@@ -5,11 +5,13 @@ It returns the value, or raises ``BadMessage``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedjury.protocol.call import DIGITS, PARTS, WHOLE, Call
 from fedjury.protocol.cells import MAX_CELL_AGENTS
 from fedjury.protocol.compression import Packed, decompress
 from fedjury.protocol.counts import unpacked
@@ -18,6 +20,12 @@ from fedjury.protocol.secure import MAX_NEIGHBOURS
 from fedjury.protocol.topics import NAME
 
 MAX_NAMES = 1_000_000
+MAX_EXCEPTIONS = 100_000
+"""Names of agents that a call by number does not mean."""
+
+NUMBER = re.compile(f"[0-9a-f]{{{DIGITS}}}")
+"""What agents are called by."""
+
 MAX_LOOK_BACK = 10_000
 MAX_EVIDENCE = 101
 """Numbers in a vote's evidence."""
@@ -252,6 +260,25 @@ def names(key: str, value: Any, _: Limits) -> tuple[str, ...]:
 def contributors(key: str, value: Any, limits: Limits) -> str | tuple[str, ...]:
     """Take names, or all."""
     return "all" if value == "all" else names(key, value, limits)
+
+
+def calls(key: str, value: Any, limits: Limits) -> dict[str, Call]:
+    """Take who is called by number for what; parts that we do not know are skipped."""
+    typed(key, value, dict)
+    return {part: _call(f"{key}.{part}", value[part], limits) for part in PARTS if part in value}
+
+
+def _call(key: str, value: Any, limits: Limits) -> Call:
+    typed(key, value, dict)
+    if not value.keys() >= {"number", "share", "count"}:
+        raise BadMessage(Reason.MISSING_KEY, f"{key} needs number, share and count")
+    digits = value["number"]
+    typed(f"{key}.number", digits, str)
+    in_range(f"{key}.number", bool(NUMBER.fullmatch(digits)))
+    share = whole(0, WHOLE)(f"{key}.share", value["share"], limits)
+    without = names(f"{key}.without", value.get("without", []), limits)
+    in_range(f"{key}.without", len(without) <= MAX_EXCEPTIONS)
+    return Call(digits, share, count(f"{key}.count", value["count"], limits), without)
 
 
 def dimensions(key: str, value: Any, limits: Limits) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ Whether a message fits the round is for the round to say.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import msgpack
@@ -69,7 +70,7 @@ LEFT_OUT: dict[type[Message], tuple[str, ...]] = {
     Manifest: ("counts", "group_judge", "secure", "cells"),
     Update: ("metrics", "changed", "changed_errors", "counts"),
     Vote: ("changed", "changed_errors", "counts"),
-    Round: ("evaluators", "groups", "each"),
+    Round: ("evaluators", "groups", "each", "calls"),
     Decline: ("why",),
     SumRequest: ("centre",),
     Tally: ("refused", "invalid"),
@@ -90,6 +91,8 @@ def encode(message: Message, codec: str = "float32", by: Encode | None = None) -
     if isinstance(message, LOGS):
         return _dumped(log_to_json(message.record))
     content = {key: _plain(getattr(message, key), codec, by) for key in PAYLOAD[kind]}
+    if isinstance(message, Round):
+        content["calls"] = {part: asdict(call) for part, call in message.calls.items()}
     for key in LEFT_OUT.get(kind, ()):
         empty = content[key] is None or content[key] in ((), {}, b"")
         if empty or (key in NOT_IF_ZERO and not content[key]):

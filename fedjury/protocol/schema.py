@@ -113,6 +113,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "evaluators": checks.contributors,
         "groups": checks.how_many_groups,
         "each": checks.count,
+        "calls": checks.calls,
     },
     Model: _MODEL,
     History: _MODEL,

@@ -10,7 +10,7 @@ from fedjury.protocol.messages import Candidate
 from fedjury.round import secure
 from fedjury.round.announcement import announced
 from fedjury.round.answers import Step
-from fedjury.round.selection import contributors, evaluators, unheard, validators
+from fedjury.round.selection import contributors, evaluators, unheard, validators, with_calls
 from fedjury.round.state import (
     JudgingAndTraining,
     RoundConfig,
@@ -29,7 +29,7 @@ def open_round(
     number = state.round if again else state.round + 1
     registry = admit(state.registry, tick.online, number, config.detection, config.run.seed)
     agents = eligible(registry, tick.online, number, config.detection)
-    selected = contributors(agents, number, config)
+    selected = contributors(agents, tick, number, config)
     updates, late = config.collecting.begin(selected), unheard(selected, state.missed, config)
     state = state.but(
         round=number,
@@ -46,8 +46,7 @@ def open_round(
         opened=state.opened if again else replace(tick, online=()),
         deadline=tick.now + config.collect.seconds,
     )
-    if config.secure is not None:
-        state = secure.begun(state, config)
+    state = with_calls(secure.begun(state, config), tick, config)
     asked = (number, state.attempt, state.version)
     return announced(state, config, None if pending is None else Candidate(*asked, pending))
 

@@ -63,6 +63,7 @@ from fedjury.rules.sums import Asked, Known, SumRule, Total
 from fedjury.secure.group import Terms
 
 if TYPE_CHECKING:
+    from fedjury.round.lots import Called
     from fedjury.round.secure import SecureRound
 
 
@@ -87,6 +88,8 @@ class RoundConfig:
     groups: GroupSettings = field(default_factory=GroupSettings)
     group_key: bytes = b""
     """What groups are drawn by, where that is the aggregator's secret; empty: the run's seed."""
+    call_key: bytes = b""
+    """What many are called by, where that is the aggregator's secret; empty: the run's seed."""
     flaw: Callable[[Vector], str] = lambda _: ""
     """What is wrong with the answers of a model (d,); empty if nothing is."""
     variances: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
@@ -370,6 +373,8 @@ class State(Replaceable):
     """Selected agents that have said that they sit the round out."""
     validators: tuple[str, ...] = ()
     evaluators: frozenset[str] = frozenset()
+    calls: Mapping[str, Called] = field(default_factory=dict)
+    """How those of the three are told that are too many to name; see ``protocol.call.PARTS``."""
     missed: Mapping[str, int] = field(default_factory=dict)
     """Agent -> how many times in a row it was selected and has left that unanswered."""
     missed_votes: Mapping[str, int] = field(default_factory=dict)

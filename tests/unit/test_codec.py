@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fedjury.protocol import checks, codec, compression, schema
+from fedjury.protocol.call import PARTS, WHOLE, Call
 from fedjury.protocol.cells import CellPresence, CellWorker, PartialSum, SumRequest, Tally
 from fedjury.protocol.checks import Limits
 from fedjury.protocol.codec import LONGEST_METRICS, SMALL, Decoder, decode, encode
@@ -112,7 +113,17 @@ EXAMPLES = {
         look_back=10,
         minimum_history=11,
     ),
-    Round: Round(7, 0, Phase.TRAIN, 3, ("ann", "bob"), ("eve",), 2.5, "all"),
+    Round: Round(
+        7,
+        0,
+        Phase.TRAIN,
+        3,
+        ("ann", "bob"),
+        ("eve",),
+        2.5,
+        "all",
+        calls={"validators": Call("0f" * 32, 5, 9, ("ann",))},
+    ),
     Model: Model(3, vector(1, -2)),
     History: History(3, vector(1, -2)),
     Candidate: Candidate(7, 1, 3, vector(1, -2)),
@@ -355,6 +366,16 @@ MESSAGES = {
         st.just("all") | st.lists(names, max_size=4).map(tuple),
         groups=st.integers(0, checks.MAX_GROUPS),
         each=counts,
+        calls=st.dictionaries(
+            st.sampled_from(PARTS),
+            st.builds(
+                Call,
+                st.binary(min_size=32, max_size=32).map(bytes.hex),
+                st.integers(0, WHOLE),
+                counts,
+                st.lists(names, max_size=4).map(tuple),
+            ),
+        ),
     ),
     Model: st.builds(Model, counts, vectors),
     History: st.builds(History, counts, vectors),
@@ -732,7 +753,7 @@ ROUND_BYTES = (
 def test_golden_bytes(kind, golden):
     """These messages are these bytes, in both directions."""
     unsaid = {"metrics": {}, "changed": None, "changed_errors": None}
-    added = unsaid if kind is Update else {"evaluators": ()}  # not written where empty
+    added = unsaid if kind is Update else {"evaluators": (), "calls": {}}  # not written where empty
     message = replace(EXAMPLES[kind], **added)
     assert encode(message) == golden
     assert same(decode(topic(kind), golden, Limits()), message)
@@ -974,6 +995,7 @@ WRONG = {
     ],
     "phase": [None, 0, "TRAIN", "vote", ["train"]],
     "names": [None, "ann", {}, [1], [None], [["ann"]], ["a/b"], ["+"], [""], ["x" * 65], ["é"]],
+    "calls": [None, 1, "all", [], {"contributors": {}}, {"validators": ["ann"]}],
     "shape": [None, 3, "3", [True], [-1], [1.0], ["1"], [1] * 9, [[1]]],
     "bytes": [None, 1, 1.5, "", [], {}, True, b"\0\0\0"],
     "piece": [None, 1, 1.5, "", [], {}, True, b"", b"\0\0\0"],
@@ -1030,6 +1052,7 @@ IS = {
         "phase": ("phase",),
         "names": ("contributors", "validators", "evaluators"),
         "number": ("seconds",),
+        "calls": ("calls",),
     },
     Model: {"count": ("version",), "vector": ("weights",)},
     History: {"vector": ("weights",)},
