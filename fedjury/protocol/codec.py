@@ -27,6 +27,7 @@ from fedjury.protocol.messages import (
     Decline,
     GroupCandidate,
     GroupVotes,
+    Heartbeat,
     Manifest,
     Message,
     Metrics,
@@ -146,7 +147,7 @@ def _plain(value: Any, codec: str, by: Encode | None) -> Any:
 
 def _longest(kind: type[Message], limits: Limits) -> int:
     """Return the bytes of the longest payload of a kind that is looked at."""
-    if kind in (Presence, AggregatorPresence, Presence1):
+    if kind in (Presence, AggregatorPresence, Presence1, Heartbeat):
         return min(limits.size, SMALL)
     if kind is Vote:
         return min(limits.size, SMALL + 4 * limits.counts)

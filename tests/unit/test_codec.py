@@ -38,6 +38,7 @@ from fedjury.protocol.messages import (
     GroupCandidate,
     GroupHistory,
     GroupVotes,
+    Heartbeat,
     History,
     HistoryLog,
     InvalidLog,
@@ -177,6 +178,7 @@ EXAMPLES = {
     AttackVector: AttackVector(7, 3, vector(1, -2), vector(0.5, 0)),
     Presence: Presence("ann", online=True, since=1.5),
     AggregatorPresence: AggregatorPresence(online=True, since=1.5, partition="seed 0"),
+    Heartbeat: Heartbeat(1.5),
     RoundLog: RoundLog(RoundRecord(7, run="run", judged=7)),
     InvalidLog: InvalidLog(InvalidMessages(7, {"duplicate": 2}, "ann", "duplicate")),
     HistoryLog: HistoryLog(RunHistory((RoundRecord(7, judged=7),), {"duplicate": 2})),
@@ -185,7 +187,7 @@ EXAMPLES = {
 }
 """One message of each kind."""
 
-SMALL_KINDS = (Presence, AggregatorPresence, Presence1, Vote)
+SMALL_KINDS = (Presence, AggregatorPresence, Presence1, Heartbeat, Vote)
 """Those whose payloads are short, whatever they hold."""
 
 KINDS = list(EXAMPLES)
@@ -400,6 +402,7 @@ MESSAGES = {
     AttackVector: st.builds(AttackVector, counts, counts, vectors, vectors),
     Presence: st.builds(Presence, names, st.booleans(), numbers, st.booleans(), st.booleans()),
     AggregatorPresence: st.builds(AggregatorPresence, st.booleans(), numbers, names),
+    Heartbeat: st.builds(Heartbeat, numbers),
     RoundLog: st.builds(RoundLog, records),
     InvalidLog: st.builds(
         InvalidLog,
@@ -1037,6 +1040,7 @@ IS = {
     ColluderUpdate: {"count": ("round", "version"), "vector": ("delta",)},
     AttackVector: {"count": ("round", "version"), "vector": ("centre", "spread")},
     Presence: {"truth": ("online", "votes", "evaluates"), "number": ("since",)},
+    Heartbeat: {"number": ("since",)},
     AggregatorPresence: {"truth": ("online",), "number": ("since",), "text": ("partition",)},
     Manifest1: {"count": ("protocol",)},
     Presence1: {"truth": ("online",), "number": ("since",), "text": ("deals",)},
