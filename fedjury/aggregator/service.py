@@ -146,14 +146,22 @@ class Aggregator:
         """Who was online before the broker was gone, and has not said so since."""
         self._unheard_until = 0.0
 
-    def begin(self, manifest: Manifest, history: list[Model], partition: str = "") -> None:
+    def begin(
+        self,
+        manifest: Manifest,
+        history: list[Model],
+        partition: str = "",
+        since: float | None = None,
+    ) -> None:
         """Publish what a newcomer needs: what the run is about and the accepted models.
 
         ``partition``: how it takes the fleet's data to be partitioned, see ``AggregatorPresence``.
+        ``since``: when it began to serve (Unix seconds); None: now.
         """
         kinds = (History, Candidate, GroupCandidate, GroupHistory)
         self.connection.transport.codecs |= dict.fromkeys(kinds, manifest.history_codec)
-        there = AggregatorPresence(online=True, since=round(time.time(), 3), partition=partition)
+        since = round(time.time(), 6) if since is None else since
+        there = AggregatorPresence(online=True, since=since, partition=partition)
         kept = get_args(CellUp) if self.config.cells.count else (Update,)
         answers = *kept, Vote, GroupVotes, Metrics, Decline, Presence
         secure = get_args(SecureUp) if self.config.secure else ()

@@ -37,6 +37,7 @@ from fedjury.protocol.messages import (
     Decline,
     GroupCandidate,
     GroupVotes,
+    Heartbeat,
     Manifest,
     Message,
     Metrics,
@@ -160,7 +161,7 @@ def _plain(value: Any, codec: str, by: Encode | None) -> Any:
 
 def _longest(kind: type[Message], limits: Limits) -> int:
     """Return the bytes of the longest payload of a kind that is looked at."""
-    if kind in (Presence, AggregatorPresence, Presence1, CellWorker):
+    if kind in (Presence, AggregatorPresence, Presence1, Heartbeat, CellWorker):
         return min(limits.size, SMALL)
     if kind is Vote:
         return min(limits.size, SMALL + 4 * limits.counts)

@@ -309,6 +309,16 @@ class AggregatorPresence:
 
 
 @dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A sign of life of the run's aggregator, every other second; ``since`` as in its presence.
+
+    So an aggregator that comes tells one at work from one that vanished with its machine.
+    """
+
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class Presence1:
     """An aggregator's presence as the first version's agents read it, to find the newest run."""
 
@@ -373,6 +383,7 @@ Message = (
     | PartialSum
     | Presence
     | AggregatorPresence
+    | Heartbeat
     | RoundLog
     | InvalidLog
     | HistoryLog

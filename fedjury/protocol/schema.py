@@ -24,6 +24,7 @@ from fedjury.protocol.messages import (
     GroupCandidate,
     GroupHistory,
     GroupVotes,
+    Heartbeat,
     History,
     Manifest,
     Manifest1,
@@ -260,6 +261,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "evaluates": checks.truth,
     },
     AggregatorPresence: {"online": checks.truth, "since": checks.number, "partition": checks.words},
+    Heartbeat: {"since": checks.number},
     Presence1: {"online": checks.truth, "since": checks.number, "deals": checks.words},
 }
 """The keys that we know, and what each must be."""

@@ -73,6 +73,7 @@ CHANNELS: dict[type[Message], Channel] = {
     cells.PartialSum: Channel("cell/sum/{cell}", retain=False, content_type=MSGPACK),
     messages.Presence: Channel("agent/{agent}", retain=True, content_type=JSON),
     messages.AggregatorPresence: Channel("aggregator", retain=True, content_type=JSON),
+    messages.Heartbeat: Channel("heartbeat", retain=False, content_type=JSON, qos=0),
     messages.RoundLog: Channel("log/round", retain=True, content_type=JSON),
     messages.InvalidLog: Channel("log/invalid", retain=True, content_type=JSON),
     messages.HistoryLog: Channel("log/history", retain=True, content_type=JSON),

@@ -40,6 +40,7 @@ from fedjury.protocol.messages import (
     GroupCandidate,
     GroupHistory,
     GroupVotes,
+    Heartbeat,
     History,
     HistoryLog,
     InvalidLog,
@@ -198,6 +199,7 @@ EXAMPLES = {
     PartialSum: PartialSum(2, 5, 7, 1, 1, 2, b"\1\0\xff\xff\1\0"),
     Presence: Presence("ann", online=True, since=1.5),
     AggregatorPresence: AggregatorPresence(online=True, since=1.5, partition="seed 0"),
+    Heartbeat: Heartbeat(1.5),
     RoundLog: RoundLog(RoundRecord(7, run="run", judged=7)),
     InvalidLog: InvalidLog(InvalidMessages(7, {"duplicate": 2}, "ann", "duplicate")),
     HistoryLog: HistoryLog(RunHistory((RoundRecord(7, judged=7),), {"duplicate": 2})),
@@ -206,7 +208,7 @@ EXAMPLES = {
 }
 """One message of each kind."""
 
-SMALL_KINDS = (CellWorker, Presence, AggregatorPresence, Presence1, Vote)
+SMALL_KINDS = (CellWorker, Presence, AggregatorPresence, Presence1, Heartbeat, Vote)
 """Those whose payloads are short, whatever they hold."""
 
 KINDS = list(EXAMPLES)
@@ -463,6 +465,7 @@ MESSAGES = {
     ),
     Presence: st.builds(Presence, names, st.booleans(), numbers, st.booleans(), st.booleans()),
     AggregatorPresence: st.builds(AggregatorPresence, st.booleans(), numbers, names),
+    Heartbeat: st.builds(Heartbeat, numbers),
     RoundLog: st.builds(RoundLog, records),
     InvalidLog: st.builds(
         InvalidLog,
@@ -1130,6 +1133,7 @@ IS = {
         "some": ("data",),
     },
     Presence: {"truth": ("online", "votes", "evaluates"), "number": ("since",)},
+    Heartbeat: {"number": ("since",)},
     AggregatorPresence: {"truth": ("online",), "number": ("since",), "text": ("partition",)},
     Manifest1: {"count": ("protocol",)},
     Presence1: {"truth": ("online",), "number": ("since",), "text": ("deals",)},

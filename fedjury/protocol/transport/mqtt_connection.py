@@ -13,6 +13,7 @@ from fedjury.protocol.messages import Abilities, AggregatorPresence, Message, Pr
 from fedjury.protocol.topics import CHANNELS
 from fedjury.protocol.transport.mqtt_client import FULL, Client, discarded, properties
 from fedjury.protocol.transport.reasons import LATELY, BrokerLimits
+from fedjury.protocol.transport.succession import Place
 
 
 class MqttConnection:
@@ -26,15 +27,17 @@ class MqttConnection:
         filters: list[str],
         presence: Callable[[bool], Message] | None,
         limits: BrokerLimits,
+        place: Place | None = None,
     ) -> None:
         """``presence``: what it says of itself, online or not, if anything.
 
-        ``topic_of``: where a message belongs.
+        ``topic_of``: where a message belongs. ``place``: of who serves the run.
         """
         self.name = name
         self.client = client
         self.filters = filters
         self.presence = presence
+        self.place = place
         if presence is not None:
             will = presence(False)
             topic, payload = topic_of(will), codec.encode(will)

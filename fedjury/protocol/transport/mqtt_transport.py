@@ -176,6 +176,7 @@ class MqttTransport:
         before = -1
         with self.held():
             self._found = result
+            self.pool.give_no_signs()
             self.inbox.clear()  # what waits there would end our waiting
             self._heard_bytes = self.traffic.received
             self.pool.subscribe(name, f"{self.topics.root}/{self.run}/#", once=False)
