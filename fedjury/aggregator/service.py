@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, get_args
 
+from fedjury.aggregator.cells import Cells
 from fedjury.aggregator.history import History as Series
 from fedjury.aggregator.store import RunStore
 from fedjury.protocol.logs import InvalidMessages
@@ -16,6 +17,8 @@ from fedjury.protocol.messages import (
     AggregatorPresence,
     BadMessage,
     Candidate,
+    CellLink,
+    CellMember,
     Decline,
     GroupCandidate,
     GroupHistory,
@@ -128,6 +131,7 @@ class Aggregator:
         self.config = dataclasses.replace(config, group_key=key)
         self._history, self._history_due, self._history_sent = Series(records), 0.0, False
         self.online: set[str] = set()
+        self.cells = Cells(config.limits.agents)
         self._cannot_vote: set[str] = set()
         self._can_evaluate: set[str] = set()
         self.control = control or Control()
@@ -149,7 +153,7 @@ class Aggregator:
         kinds = (History, Candidate, GroupCandidate, GroupHistory)
         self.connection.transport.codecs |= dict.fromkeys(kinds, manifest.history_codec)
         there = AggregatorPresence(online=True, since=round(time.time(), 3), partition=partition)
-        answers = Update, Vote, GroupVotes, Metrics, Decline, Presence
+        answers = Update, Vote, GroupVotes, Metrics, Decline, Presence, CellMember, CellLink
         secure = get_args(SecureUp) if self.config.secure else ()
         self.connection.subscribe(*answers, *secure, serves=there)
         self.connection.transport.watch_drops(self.connection.name)
@@ -243,6 +247,7 @@ class Aggregator:
             self._cannot_vote,
             self._can_evaluate,
             self.control.paused,
+            self.cells.of,
         )
         state = self.take(state, tick)
         for text in self.config.troubles():
@@ -286,12 +291,18 @@ class Aggregator:
                 return message
             case Presence():
                 return self._note(message)
+            case CellMember():
+                self.cells.place(message.agent, message.cell)
+            case CellLink(cell, online):
+                if told := self.cells.link(cell, self.online, self._clock(), up=online):
+                    self._screen.say(told)
         return None
 
     def _note(self, message: Presence) -> InvalidMessage | None:
         """Note who is there and who is not, and what they can do."""
         agent = message.agent
         self._unheard.discard(agent)
+        self.cells.hear(agent)
         self._cannot_vote.discard(agent)
         self._can_evaluate.discard(agent)
         if not message.online:
@@ -321,7 +332,10 @@ class Aggregator:
             self._screen.say("the broker is back" if connected else GONE)
             self._unheard = set(self.online) if connected else set()
             self._unheard_until = self._clock() + self.config.collect.seconds
-        elif self._unheard and self._clock() >= self._unheard_until:
+            self.cells.again(self._clock())
+        elif connected:
+            self.online -= self.cells.lost(self.online, self._clock())
+        if self._unheard and self._clock() >= self._unheard_until:
             self.online -= self._unheard
             self._unheard = set()
 

@@ -24,6 +24,8 @@ from fedjury.protocol.messages import (
     AttackVector,
     BadMessage,
     Candidate,
+    CellLink,
+    CellMember,
     Decline,
     GroupCandidate,
     GroupVotes,
@@ -41,7 +43,7 @@ from fedjury.protocol.messages import (
 from fedjury.protocol.record import RecordError
 from fedjury.protocol.schema import CHECKS, PAYLOAD, REQUIRED, VECTORS
 from fedjury.protocol.secure import LONGEST, MaskedUpdate
-from fedjury.protocol.topics import CHANNELS, JSON, USUAL, Topics
+from fedjury.protocol.topics import CHANNELS, JSON, PLAIN, USUAL, Topics
 
 MAX_KEYS = 64
 """Keys of a binary map, known or not. It holds no lists: what announces one is not allocated."""
@@ -78,6 +80,8 @@ def encode(message: Message, codec: str = "float32", by: Encode | None = None) -
     channel = CHANNELS[kind]
     if isinstance(message, LOGS):
         return _dumped(log_to_json(message.record))
+    if isinstance(message, CellLink):
+        return b"%d" % message.online
     content = {key: _plain(getattr(message, key), codec, by) for key in PAYLOAD[kind]}
     for key in LEFT_OUT.get(kind, ()):
         empty = content[key] is None or content[key] in ((), {}, b"")
@@ -146,7 +150,7 @@ def _plain(value: Any, codec: str, by: Encode | None) -> Any:
 
 def _longest(kind: type[Message], limits: Limits) -> int:
     """Return the bytes of the longest payload of a kind that is looked at."""
-    if kind in (Presence, AggregatorPresence, Presence1):
+    if kind in (Presence, AggregatorPresence, Presence1, CellLink, CellMember):
         return min(limits.size, SMALL)
     if kind is Vote:
         return min(limits.size, SMALL + 4 * limits.counts)
@@ -166,6 +170,10 @@ def _longest(kind: type[Message], limits: Limits) -> int:
 
 
 def _parse(payload: bytes, content_type: str) -> dict[str, Any]:
+    if content_type == PLAIN:
+        if payload not in (b"0", b"1"):
+            raise BadMessage(Reason.MALFORMED, "neither 0 nor 1")
+        return {"online": payload == b"1"}
     try:
         content = json.loads(payload) if content_type == JSON else _unpack(payload)
     except Exception as why:
@@ -193,7 +201,7 @@ def _message(
     if not content.keys() >= REQUIRED[kind]:
         raise BadMessage(Reason.MISSING_KEY, ", ".join(sorted(REQUIRED[kind] - content.keys())))
     values: dict[str, Any] = {"agent": field["agent"]} if "agent" in field else {}
-    for key in ("version", "group"):
+    for key in ("version", "group", "cell"):
         if key in field:
             values[key] = count(key, int(field[key]), limits)
     for key, check in CHECKS[kind]:  # keys that we do not know are skipped
