@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, get_args
 
+from fedjury.aggregator.cells import Cells
 from fedjury.aggregator.cells_online import CellsOnline
 from fedjury.aggregator.history import History as Series
 from fedjury.aggregator.store import RunStore
@@ -18,6 +19,8 @@ from fedjury.protocol.messages import (
     AggregatorPresence,
     BadMessage,
     Candidate,
+    CellLink,
+    CellMember,
     Decline,
     GroupCandidate,
     GroupHistory,
@@ -132,7 +135,8 @@ class Aggregator:
         self.config = dataclasses.replace(config, group_key=key, call_key=call_key)
         self._history, self._history_due, self._history_sent = Series(records), 0.0, False
         self.online: set[str] = set()
-        self._cells = CellsOnline()
+        self.cells = Cells(config.limits.agents)
+        self._kept_in = CellsOnline()
         self._cannot_vote: set[str] = set()
         self._can_evaluate: set[str] = set()
         self.control = control or Control()
@@ -163,7 +167,7 @@ class Aggregator:
         since = round(time.time(), 6) if since is None else since
         there = AggregatorPresence(online=True, since=since, partition=partition)
         kept = get_args(CellUp) if self.config.cells.count else (Update,)
-        answers = *kept, Vote, GroupVotes, Metrics, Decline, Presence
+        answers = *kept, Vote, GroupVotes, Metrics, Decline, Presence, CellMember, CellLink
         secure = get_args(SecureUp) if self.config.secure else ()
         self.connection.subscribe(*answers, *secure, serves=there)
         self.connection.transport.watch_drops(self.connection.name)
@@ -257,6 +261,7 @@ class Aggregator:
             self._cannot_vote,
             self._can_evaluate,
             self.control.paused,
+            self.cells.of,
         )
         state = self.take(state, tick)
         for text in self.config.troubles():
@@ -304,12 +309,18 @@ class Aggregator:
                 return message
             case Presence():
                 return self._note(message)
+            case CellMember():
+                self.cells.place(message.agent, message.cell)
+            case CellLink(cell, online):
+                if told := self.cells.link(cell, self.online, self._clock(), up=online):
+                    self._screen.say(told)
         return None
 
     def _note(self, message: Presence) -> InvalidMessage | None:
         """Note who is there and who is not, and what they can do."""
         agent = message.agent
         self._unheard.discard(agent)
+        self.cells.hear(agent)
         self._cannot_vote.discard(agent)
         self._can_evaluate.discard(agent)
         if not message.online:
@@ -327,7 +338,9 @@ class Aggregator:
     def _note_cell(self, message: CellPresence | CellWorker) -> InvalidMessage | None:
         """Note which agents a cell has; none, while nobody takes their updates."""
         refused = None
-        for presence in self._cells.news(message):
+        for presence in self._kept_in.news(message):
+            if presence.online:
+                self.cells.place(presence.agent, message.cell)
             refused = self._note(presence) or refused
         return refused
 
@@ -346,7 +359,10 @@ class Aggregator:
             self._screen.say("the broker is back" if connected else GONE)
             self._unheard = set(self.online) if connected else set()
             self._unheard_until = self._clock() + self.config.collect.seconds
-        elif self._unheard and self._clock() >= self._unheard_until:
+            self.cells.again(self._clock())
+        elif connected:
+            self.online -= self.cells.lost(self.online, self._clock())
+        if self._unheard and self._clock() >= self._unheard_until:
             self.online -= self._unheard
             self._unheard = set()
 

@@ -11,7 +11,7 @@ from fedjury.config import flags
 from fedjury.config.program import Output, Program, run_main
 from fedjury.config.sections import Broker
 from fedjury.config.settings import SettingsError
-from fedjury.protocol.cells import MAX_CELLS, named
+from fedjury.protocol.cells import MAX_CELLS, worker_login_of
 from fedjury.protocol.credentials import address_of
 from fedjury.protocol.runs import await_newest
 from fedjury.protocol.topics import ROOT
@@ -70,7 +70,7 @@ def work(chosen: Namespace, output: Output) -> int:
     if not 1 <= chosen.cell <= MAX_CELLS:
         raise SettingsError(f"--cell {chosen.cell} must be from 1 to {MAX_CELLS:,}")
     broker = Broker.at(chosen.broker).replaced(root=chosen.root, secrets=chosen.secrets)
-    address, name = address_of(broker, "aggregator"), f":{named(chosen.cell)}"
+    address, name = address_of(broker, "workers"), f":{worker_login_of(chosen.cell)}"
     patiently(lambda: probe(address, name), print)
     run = chosen.run or await_newest(address, name, print)
     transport = MqttTransport(address, run, sole=True).open(name)

@@ -146,6 +146,11 @@ def named(cell: int) -> str:
     return f"cell-{cell}"
 
 
+def worker_login_of(cell: int) -> str:
+    """Return as whom the ingest worker of a cell logs in at its broker."""
+    return f"worker.{cell}"
+
+
 def listed(names: str) -> tuple[str, ...]:
     """Return the names in one piece; none where it is empty."""
     return tuple(names.split(" ")) if names else ()

@@ -34,6 +34,8 @@ from fedjury.protocol.messages import (
     AttackVector,
     BadMessage,
     Candidate,
+    CellLink,
+    CellMember,
     Decline,
     GroupCandidate,
     GroupVotes,
@@ -52,7 +54,7 @@ from fedjury.protocol.messages import (
 from fedjury.protocol.record import RecordError
 from fedjury.protocol.schema import CHECKS, PAYLOAD, REQUIRED, VECTORS
 from fedjury.protocol.secure import LONGEST, MaskedUpdate
-from fedjury.protocol.topics import CHANNELS, JSON, USUAL, Topics
+from fedjury.protocol.topics import CHANNELS, JSON, PLAIN, USUAL, Topics
 
 MAX_KEYS = 64
 """Keys of a binary map, known or not. It holds no lists: what announces one is not allocated."""
@@ -81,6 +83,17 @@ LEFT_OUT: dict[type[Message], tuple[str, ...]] = {
 NOT_IF_ZERO = frozenset({"groups", "each", "group_judge", "why", "invalid"})
 """Keys of those that are not written where they are 0, or an empty text, either."""
 
+SMALL_KINDS = (
+    Presence,
+    AggregatorPresence,
+    Presence1,
+    Heartbeat,
+    CellLink,
+    CellMember,
+    CellWorker,
+)
+"""What says a few words alone."""
+
 BROADCAST = (Manifest, Round, Model, Candidate, GroupCandidate, AttackVector, SumRequest)
 """What many get, one topic each."""
 
@@ -91,6 +104,8 @@ def encode(message: Message, codec: str = "float32", by: Encode | None = None) -
     channel = CHANNELS[kind]
     if isinstance(message, LOGS):
         return _dumped(log_to_json(message.record))
+    if isinstance(message, CellLink):
+        return b"%d" % message.online
     content = {key: _plain(getattr(message, key), codec, by) for key in PAYLOAD[kind]}
     if isinstance(message, Round):
         content["calls"] = {part: asdict(call) for part, call in message.calls.items()}
@@ -161,7 +176,7 @@ def _plain(value: Any, codec: str, by: Encode | None) -> Any:
 
 def _longest(kind: type[Message], limits: Limits) -> int:
     """Return the bytes of the longest payload of a kind that is looked at."""
-    if kind in (Presence, AggregatorPresence, Presence1, Heartbeat, CellWorker):
+    if kind in SMALL_KINDS:
         return min(limits.size, SMALL)
     if kind is Vote:
         return min(limits.size, SMALL + 4 * limits.counts)
@@ -187,6 +202,10 @@ def _longest(kind: type[Message], limits: Limits) -> int:
 
 
 def _parse(payload: bytes, content_type: str) -> dict[str, Any]:
+    if content_type == PLAIN:
+        if payload not in (b"0", b"1"):
+            raise BadMessage(Reason.MALFORMED, "neither 0 nor 1")
+        return {"online": payload == b"1"}
     try:
         content = json.loads(payload) if content_type == JSON else _unpack(payload)
     except Exception as why:

@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjury.protocol.cells import CellPresence, CellWorker, PartialSum, SumRequest, Tally
-
-# Messages like those below.
 from fedjury.protocol.manifest import PROTOCOL as PROTOCOL  # noqa: PLC0414
 from fedjury.protocol.manifest import Manifest as Manifest  # noqa: PLC0414
 from fedjury.protocol.manifest import Manifest1 as Manifest1  # noqa: PLC0414
+
+# Messages like those below.
+from fedjury.protocol.membership import CellLink as CellLink  # noqa: PLC0414
+from fedjury.protocol.membership import CellMember as CellMember  # noqa: PLC0414
 from fedjury.protocol.refusals import BadMessage as BadMessage  # noqa: PLC0414
 from fedjury.protocol.refusals import Reason as Reason  # noqa: PLC0414
 from fedjury.protocol.round import Phase as Phase  # noqa: PLC0414
@@ -387,6 +389,8 @@ Message = (
     | RoundLog
     | InvalidLog
     | HistoryLog
+    | CellLink
+    | CellMember
     | Manifest1
     | Presence1
 )

@@ -19,6 +19,8 @@ from fedjury.protocol.messages import (
     AggregatorPresence,
     AttackVector,
     Candidate,
+    CellLink,
+    CellMember,
     ColluderUpdate,
     Decline,
     GroupCandidate,
@@ -262,6 +264,13 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
     },
     AggregatorPresence: {"online": checks.truth, "since": checks.number, "partition": checks.words},
     Heartbeat: {"since": checks.number},
+    CellLink: {"cell": checks.count, "online": checks.truth},
+    CellMember: {
+        "cell": checks.count,
+        "agent": checks.text,
+        "online": checks.truth,
+        "since": checks.number,
+    },
     Presence1: {"online": checks.truth, "since": checks.number, "deals": checks.words},
 }
 """The keys that we know, and what each must be."""

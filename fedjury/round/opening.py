@@ -43,7 +43,7 @@ def open_round(
         declined=frozenset(),
         validators=validators(agents, tick, number, config),
         evaluators=evaluators(agents, tick, number, config),
-        opened=state.opened if again else replace(tick, online=()),
+        opened=state.opened if again else replace(tick, online=(), cells={}),
         deadline=tick.now + config.collect.seconds,
     )
     state = with_calls(secure.begun(state, config), tick, config)

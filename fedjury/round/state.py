@@ -154,6 +154,8 @@ class Tick:
     """Who of them can measure one."""
     paused: bool = False
     """Whether no further round is to be opened for now."""
+    cells: Mapping[str, int] = field(default_factory=dict)
+    """Agent -> the cell that it is in, where agents are in cells."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ from fedjury.protocol.messages import (
     AttackVector,
     BadMessage,
     Candidate,
+    CellLink,
+    CellMember,
     ColluderUpdate,
     Decline,
     GroupCandidate,
@@ -81,7 +83,7 @@ from fedjury.protocol.secure import (
     UnmaskRequest,
     UnmaskShares,
 )
-from fedjury.protocol.topics import CHANNELS, JSON, USUAL
+from fedjury.protocol.topics import CHANNELS, JSON, MSGPACK, USUAL
 
 LARGEST = float(np.finfo(np.float32).max)
 OPEN = Limits(finite=False)
@@ -203,17 +205,28 @@ EXAMPLES = {
     RoundLog: RoundLog(RoundRecord(7, run="run", judged=7)),
     InvalidLog: InvalidLog(InvalidMessages(7, {"duplicate": 2}, "ann", "duplicate")),
     HistoryLog: HistoryLog(RunHistory((RoundRecord(7, judged=7),), {"duplicate": 2})),
+    CellLink: CellLink(3, online=True),
+    CellMember: CellMember(3, "ann", online=True, since=1.5),
     Manifest1: Manifest1(2),
     Presence1: Presence1(online=True, since=1.5),
 }
 """One message of each kind."""
 
-SMALL_KINDS = (CellWorker, Presence, AggregatorPresence, Presence1, Heartbeat, Vote)
+SMALL_KINDS = (
+    CellWorker,
+    Presence,
+    AggregatorPresence,
+    CellLink,
+    CellMember,
+    Presence1,
+    Heartbeat,
+    Vote,
+)
 """Those whose payloads are short, whatever they hold."""
 
 KINDS = list(EXAMPLES)
-CHECKED = [kind for kind in KINDS if kind not in LOGS]
-BINARY = [kind for kind in KINDS if CHANNELS[kind].content_type != JSON]
+CHECKED = [kind for kind in KINDS if kind not in (*LOGS, CellLink)]
+BINARY = [kind for kind in KINDS if CHANNELS[kind].content_type == MSGPACK]
 
 
 def topic(kind):
@@ -472,6 +485,8 @@ MESSAGES = {
         st.builds(InvalidMessages, counts, tallies, names, st.sampled_from(list(Reason))),
     ),
     HistoryLog: st.builds(HistoryLog, st.builds(RunHistory, st.just(()), tallies)),
+    CellLink: st.builds(CellLink, counts, st.booleans()),
+    CellMember: st.builds(CellMember, counts, names, st.booleans(), numbers),
     Manifest1: st.builds(Manifest1, counts),
     Presence1: st.builds(Presence1, st.booleans(), numbers, names),
 }
@@ -804,11 +819,20 @@ def test_any_binary_values(data):
     judge(topic(kind), msgpack.packb(content, datetime=True))
 
 
+@pytest.mark.parametrize("payload", [b"", b"2", b"01", b"true", b"{}", b'{"online": true}', b"1 "])
+def test_the_state_of_a_bridge_is_a_digit(payload):
+    """Mosquitto writes 1 or 0, and anything else is no message."""
+    where = topic(CellLink)
+    assert decode(where, b"1", Limits()) == CellLink(3, online=True)
+    assert decode(where, b"0", Limits()) == CellLink(3, online=False)
+    assert refusal(where, payload) is Reason.MALFORMED
+
+
 @settings(deadline=None, max_examples=300)
 @given(st.data())
 def test_any_json_values(data):
     """Random JSON, NaN and infinity included, is a message or a BadMessage."""
-    kind = data.draw(st.sampled_from([kind for kind in KINDS if kind not in BINARY]))
+    kind = data.draw(st.sampled_from([kind for kind in KINDS if kind not in (*BINARY, CellLink)]))
     values = json_values | st.floats() | st.integers(-(10**400), 10**400)
     content = data.draw(values | with_known_keys(kind, values))
     judge(topic(kind), json.dumps(content).encode())
@@ -1136,6 +1160,7 @@ IS = {
     Heartbeat: {"number": ("since",)},
     AggregatorPresence: {"truth": ("online",), "number": ("since",), "text": ("partition",)},
     Manifest1: {"count": ("protocol",)},
+    CellMember: {"truth": ("online",), "number": ("since",)},
     Presence1: {"truth": ("online",), "number": ("since",), "text": ("deals",)},
 }
 """Kind of message -> kind of value -> its keys in the payload."""

@@ -62,6 +62,12 @@ SAID = {
 
 OLD = {messages.Manifest1: "manifest", messages.Presence1: "aggregator"}
 
+BESIDE = {
+    "fl/v2/.cells/3/link": messages.CellLink(3, online=True),
+    "fl/v2/.cells/3/run/agent/ann": messages.CellMember(3, "ann", online=True, since=0.0),
+}
+"""What bridges say: the whole topic -> a message that belongs there."""
+
 RETAINED = {
     "manifest",
     "round",
@@ -99,7 +105,8 @@ def refused(topic):
 def test_every_message_has_a_channel():
     """What can be said has a topic, and every topic something that is said there."""
     assert set(CHANNELS) == set(typing.get_args(Message))
-    assert {*(type(message) for message in SAID.values()), *OLD} == set(CHANNELS)
+    said = {type(message) for message in (*SAID.values(), *BESIDE.values())}
+    assert {*said, *OLD} == set(CHANNELS)
 
 
 def test_no_two_kinds_share_a_topic():
@@ -133,6 +140,39 @@ def test_topics_by_hand(topic):
     address = USUAL.parse(f"fl/v2/run/{topic}")
     assert (address.run, address.kind) == ("run", type(SAID[topic]))
     assert list(address.field.values()) == topic.split("/")[-1:][: len(address.field)]
+
+
+@pytest.mark.parametrize("topic", BESIDE)
+def test_topics_beside_the_runs_by_hand(topic):
+    """What bridges say is below the root, where no run can be; with or without a run in it."""
+    message = BESIDE[topic]
+    assert USUAL.of("run", message) == topic
+    address = USUAL.parse(topic)
+    assert address.kind is type(message)
+    assert address.run == ("run" if "/run/" in topic else "")
+    assert address.field["cell"] == "3"
+    assert not NAME.fullmatch(topic.split("/")[2])
+
+
+def test_who_listens_hears_what_bridges_say_of_its_run():
+    """All cells, and of those the members in one's own run."""
+    asked = USUAL.filters("run", [type(message) for message in BESIDE.values()])
+    assert asked == ["fl/v2/.cells/+/link", "fl/v2/.cells/+/run/agent/+"]
+    assert USUAL.all_of("run") == ["fl/v2/run/#", "fl/v2/.cells/+/run/#"]
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "fl/v2/.cells/x/link",
+        "fl/v2/xcells/3/link",
+        "fl/v2/.cells/3/run/vote/ann",
+        "fl/v2/.cells/3/a.b/agent/ann",
+    ],
+)
+def test_other_topics_beside_the_runs_are_none(topic):
+    """Cells are numbers, and of the runs' topics only presence is there once more."""
+    assert refused(topic)
 
 
 # There and back

@@ -179,7 +179,8 @@ class MqttTransport:
             self.pool.give_no_signs()
             self.inbox.clear()  # what waits there would end our waiting
             self._heard_bytes = self.traffic.received
-            self.pool.subscribe(name, f"{self.topics.root}/{self.run}/#", once=False)
+            for topic in self.topics.all_of(self.run):
+                self.pool.subscribe(name, topic, once=False)
         until = time.monotonic() + PATIENCE
         while len(result) != before and time.monotonic() < until:
             before = len(result)
