@@ -23,6 +23,7 @@ from tools.benchmarks import (
     aggregating,
     defence,
     dropouts,
+    ingest,
     judging,
     masking,
     messages,
@@ -187,6 +188,7 @@ PARTS: dict[str, Callable[[int, Callable[[str], None]], list[Figure]]] = {
     "codecs": codecs,
     "crowd": crowd,
     "defence": defence.measure,
+    "ingest": ingest.measure,
 }
 
 ASKED_FOR = {"secure-dropouts"}
