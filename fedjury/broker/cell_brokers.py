@@ -15,13 +15,14 @@ from typing import NamedTuple
 from fedjury.broker import mosquitto
 from fedjury.broker.cell_topics import (
     WORKER_REPEATS,
-    WORKER_SAYS,
     as_rules,
     directions,
     link_of,
     place_of,
+    worker_topics,
 )
 from fedjury.broker.enrolment_file import Enrolment
+from fedjury.protocol.cells import worker_login_of
 from fedjury.protocol.membership import PLACE
 from fedjury.protocol.topics import below
 
@@ -117,11 +118,6 @@ def members_login_of(cell: int) -> str:
     return f"members.{cell}"
 
 
-def worker_login_of(cell: int) -> str:
-    """Return as whom the ingest worker of a cell logs in there."""
-    return f"worker.{cell}"
-
-
 def core_configuration(plan: Plan) -> str:
     """Return the configuration of the core's broker, which runs in the folder of its files."""
     return _shipped(plan, plan.core)
@@ -212,11 +208,11 @@ def cell_rules(plan: Plan, cell: int) -> str:
     text = mosquitto.without(NO_AGGREGATOR, mosquitto.rules(_known(plan)))
     if not plan.keep:
         return text
-    base = f"{plan.root}/{plan.run}/"
+    says, _ = worker_topics(cell, plan.root, plan.run)
     repeats = below(plan.root).filters(plan.run, WORKER_REPEATS)
     lines = ["", "# It takes the updates of this cell.", f"user {worker_login_of(cell)}"]
-    lines += as_rules("read", [f"{base}#"])
-    lines += as_rules("write", [base + WORKER_SAYS.format(cell=cell), *repeats])
+    lines += as_rules("read", [f"{plan.root}/{plan.run}/#"])
+    lines += as_rules("write", [*says, *repeats])
     return text + "\n".join(lines) + "\n"
 
 

@@ -18,10 +18,10 @@ from fedjury.broker.cell_brokers import (
     core_rules,
     login_of,
     members_login_of,
-    worker_login_of,
 )
 from fedjury.broker.enrolment import BROKER, KEY, TOP, user_of_mosquitto
 from fedjury.broker.enrolment_file import EnrolError, Enrolment, Principal
+from fedjury.protocol.cells import worker_login_of
 
 CORE, CELL, WORKERS = "core", "cell-{}", "workers"
 CONFIGURATION = "mosquitto.conf"

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from fedjury.broker.mosquitto import COLLUSION, RULES
 from fedjury.protocol import messages
+from fedjury.protocol.cells import CellUp, SumRequest
 from fedjury.protocol.membership import PLACE, CellLink
 from fedjury.protocol.messages import Message
 from fedjury.protocol.topics import CHANNELS, ROOT, below
@@ -21,9 +22,13 @@ KEPT: tuple[type[Message], ...] = (messages.Update, messages.Presence)
 """What stays in a cell that keeps its updates: the ingest worker beside its broker takes these, and
 says in its own messages who is there, and what they have sent."""
 
-WORKER_SAYS, WORKER_HEARS = "cell/{cell}/+", "cell/+"
-"""The topics, below a run's, of ingest workers: what that of one cell says goes up, and what all
-are told comes down. Nobody uses them where updates do not stay in their cells."""
+AT_THE_CORE: tuple[type[Message], ...] = (messages.Heartbeat,)
+"""What aggregators say to each other alone crosses no bridge."""
+
+WORKER_SAYS: tuple[type[Message], ...] = get_args(CellUp)
+"""What the ingest worker of a cell says goes up, and what all are told comes down: nothing where
+updates do not stay in their cells."""
+WORKER_HEARS: tuple[type[Message], ...] = (SumRequest,)
 
 WORKER_REPEATS: tuple[type[Message], ...] = (messages.Manifest, messages.Round)
 """What a worker that has lost its updates may say again at its own broker: agents that hear it send
@@ -48,22 +53,32 @@ def directions(
     """
     topics = below(root)
     of_agents, of_colluders = said_by_agents(), said_by_agents(COLLUSION)
+    aside = {*WORKER_SAYS, *WORKER_HEARS, *AT_THE_CORE}
     up: list[type[Message]] = []
     down: list[type[Message]] = []
     for kind, channel in CHANNELS.items():
-        if channel.beside or channel.topic.startswith("cell/") or not topics.has(kind):
+        if channel.beside or kind in aside or not topics.has(kind):
             continue  # what bridges and workers say is added below
         if kind in of_agents:
             if not (keep and kind in KEPT):
                 up.append(kind)
         elif kind not in of_colluders:
             down.append(kind)
-    workers = f"{root}/{run}/{WORKER_SAYS.format(cell=cell)}", f"{root}/{run}/{WORKER_HEARS}"
+    says, hears = worker_topics(cell, root, run) if keep else ((), ())
     return Directions(
-        (*topics.filters(run, up), *workers[:keep]),
-        (*topics.filters(run, down), *workers[1 : 1 + keep]),
+        (*topics.filters(run, up), *says),
+        (*topics.filters(run, down), *hears),
         tuple(topics.filters(run, of_colluders)) if collusion else (),
     )
+
+
+def worker_topics(
+    cell: int, root: str = ROOT, run: str = "+"
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what a cell's ingest worker says, and what workers alone are told."""
+    topics = below(root)
+    says = tuple(topics.where(run, kind, cell) for kind in WORKER_SAYS)
+    return says, tuple(topics.where(run, kind) for kind in WORKER_HEARS)
 
 
 def said_by_agents(rules: str = "") -> list[type[Message]]:

@@ -8,11 +8,12 @@ import shlex
 from pathlib import Path
 
 from fedjury.broker import cell_files, mosquitto
-from fedjury.broker.cell_brokers import Place, Plan, worker_login_of
+from fedjury.broker.cell_brokers import Place, Plan
 from fedjury.broker.cell_files import CELL, CONFIGURATION, CORE, WORKERS, CellsError, Written
 from fedjury.broker.enrolment_file import EnrolError, Enrolment
 from fedjury.config.program import Output, Program, run_main
 from fedjury.config.run_sections import ROOTS, is_root
+from fedjury.protocol.cells import worker_login_of
 from fedjury.protocol.topics import ROOT
 
 FOLDER = Path("cells")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
-from fedjury.protocol import membership, messages, secure
+from fedjury.protocol import cells, membership, messages, secure
 from fedjury.protocol.membership import PLACE
 from fedjury.protocol.messages import BadMessage, Message, Reason
 
@@ -71,8 +71,14 @@ CHANNELS: dict[type[Message], Channel] = {
         "collusion/update/{agent}", retain=False, content_type=MSGPACK
     ),
     messages.AttackVector: Channel("collusion/attack", retain=False, content_type=MSGPACK),
+    cells.CellWorker: Channel("cell/worker/{cell}", retain=True, content_type=JSON),
+    cells.CellPresence: Channel("cell/agents/{cell}", retain=False, content_type=MSGPACK),
+    cells.Tally: Channel("cell/tally/{cell}", retain=False, content_type=MSGPACK),
+    cells.SumRequest: Channel("cell/request", retain=True, content_type=MSGPACK, expiry=3600),
+    cells.PartialSum: Channel("cell/sum/{cell}", retain=False, content_type=MSGPACK),
     messages.Presence: Channel("agent/{agent}", retain=True, content_type=JSON),
     messages.AggregatorPresence: Channel("aggregator", retain=True, content_type=JSON),
+    messages.Heartbeat: Channel("heartbeat", retain=False, content_type=JSON, qos=0),
     messages.RoundLog: Channel("log/round", retain=True, content_type=JSON),
     messages.InvalidLog: Channel("log/invalid", retain=True, content_type=JSON),
     messages.HistoryLog: Channel("log/history", retain=True, content_type=JSON),

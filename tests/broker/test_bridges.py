@@ -23,7 +23,7 @@ from fedjury.protocol.topics import CHANNELS
 pytestmark = [pytest.mark.skipif(find_mosquitto() is None, reason="bridges are Mosquitto's")]
 
 AGENT = re.compile(r"{agent}")
-ASIDE = "collusion/", "cell/", ".cells/"
+ASIDE = "collusion/", "cell/", ".cells/", "heartbeat"
 FROM_AGENTS = said_by_agents()
 BELOW = {
     kind: re.sub(r"{(version|group)}", "3", channel.topic)
@@ -163,7 +163,7 @@ def test_in_a_cell_nobody_speaks_for_others(lab, core):
     """Not for another agent, be it of another cell, nor for the aggregator, a bridge or a cell."""
     with lab.at(1).call("agent-0", protocol=paho.MQTTv5) as agent:
         forged = [topic_of(kind, "agent-1") for kind in BELOW]
-        forged += ["fl/v2/.cells/1/link", "fl/v2/.cells/2/lab/agent/agent-0", f"{RUN}/cell/1/tally"]
+        forged += ["fl/v2/.cells/1/link", "fl/v2/.cells/2/lab/agent/agent-0", f"{RUN}/cell/tally/1"]
         for topic in forged:
             assert agent.say(topic, b"forged", retain=True) == "Not authorized", topic
         assert agent.say(f"{RUN}/vote/agent-0", b"end") == "Success"
@@ -180,7 +180,7 @@ def test_the_aggregator_and_bridges_are_strangers_in_a_cell(lab):
 def test_a_cell_says_nothing_that_only_the_core_says(lab, core):
     """With a bridge's secret nobody says a model, or what another cell's bridge says of it."""
     with lab.at(0).call("cell.3", protocol=paho.MQTTv5) as thief:
-        others = ["fl/v2/.cells/1/link", "fl/v2/.cells/1/lab/agent/agent-0", f"{RUN}/cell/1/tally"]
+        others = ["fl/v2/.cells/1/link", "fl/v2/.cells/1/lab/agent/agent-0", f"{RUN}/cell/tally/1"]
         told = [topic_of(kind, "agent-0") for kind in BELOW if kind not in FROM_AGENTS]
         for topic in (*told, *others, "fl/v2/.cells/3/lab/agent/agent-0", "$SYS/broker/uptime"):
             assert thief.say(topic, b"forged", retain=True) == "Not authorized", topic

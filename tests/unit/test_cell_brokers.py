@@ -58,7 +58,7 @@ def test_every_message_of_the_protocol_has_its_way():
         if channel.root
         else "fl/v2/+/" + re.sub("{.*}", "+", channel.topic)
         for channel in CHANNELS.values()
-        if not channel.beside and not channel.topic.startswith("cell/")
+        if not channel.beside and not channel.topic.startswith(("cell/", "heartbeat"))
     }
     assert {*ways.up, *ways.down, *ways.both} == topics
 
@@ -76,8 +76,9 @@ def test_updates_and_presence_stay_where_they_are_to_be_kept():
     gone = {f"fl/v2/+/{CHANNELS[kind].topic.replace('{agent}', '+')}" for kind in KEPT}
     assert gone == {"fl/v2/+/update/+", "fl/v2/+/agent/+"}
     assert set(usual.up) - set(kept.up) == gone
-    assert set(kept.up) - set(usual.up) == {"fl/v2/+/cell/7/+"}
-    assert set(kept.down) - set(usual.down) == {"fl/v2/+/cell/+"}
+    says = {f"fl/v2/+/cell/{what}/7" for what in ("worker", "agents", "tally", "sum")}
+    assert set(kept.up) - set(usual.up) == says
+    assert set(kept.down) - set(usual.down) == {"fl/v2/+/cell/request"}
 
 
 def test_below_another_root_nothing_else_crosses():
@@ -181,14 +182,15 @@ def test_a_cell_that_keeps_updates_has_a_worker(write, secrets):
     part = lines[lines.index("user worker.2") + 1 :]
     assert part == [
         "topic read fl/v2/+/#",
-        "topic write fl/v2/+/cell/2/+",
+        *(f"topic write fl/v2/+/cell/{what}/2" for what in ("worker", "agents", "tally", "sum")),
         "topic write fl/v2/+/manifest",
         "topic write fl/v2/+/round",
     ]
     conf = text(folder, "cell-2")
     assert not any("members" in line or "agent/+" in line for line in conf)
-    assert "topic fl/v2/+/cell/2/+ out 1" in conf
-    assert "topic write fl/v2/+/cell/2/+" in text(folder, "core", "acl")
+    assert "topic fl/v2/+/cell/tally/2 out 1" in conf
+    assert "topic fl/v2/+/cell/request in 1" in conf
+    assert "topic write fl/v2/+/cell/tally/2" in text(folder, "core", "acl")
 
 
 # ---------------------------------------------------------------- what is refused
