@@ -19,7 +19,15 @@ import numpy as np
 from fedjury.cluster.engine import Engine
 from fedjury.cluster.shard import Numbers, Shape
 from fedjury.learning.arrays import Matrix, read_only
-from fedjury.rules.partitions import Array, Filler, Function, places, tree_sum
+from fedjury.rules.partitions import (
+    Array,
+    ByColumn,
+    Filler,
+    Function,
+    narrowed,
+    places,
+    tree_sum,
+)
 
 AHEAD = 2
 """Pieces on their way to each worker."""
@@ -86,13 +94,14 @@ class WorkerPartitions:
         return whole
 
     def _results(self, method: str, first: Any, arguments: tuple[Any, ...]) -> Iterator[Any]:
-        told = [self._engine.send(argument) for argument in arguments]
-        calls = deque(
-            self._engine.call(worker, method, self._number, first, *told)
-            for worker in range(self._shape.workers)
-        )
+        engine, calls = self._engine, deque[Any]()
+        common = tuple(a if isinstance(a, ByColumn) else engine.send(a) for a in arguments)
+        for worker in range(self._shape.workers):
+            own = narrowed(common, self._shape.columns_of(worker))
+            told = [engine.send(a) if isinstance(a, ByColumn) else a for a in own]
+            calls.append(engine.call(worker, method, self._number, first, *told))
         while calls:
-            yield self._engine.result(calls.popleft())
+            yield engine.result(calls.popleft())
 
 
 def gathered(

@@ -20,6 +20,7 @@ from ray import exceptions
 from fedjury.cluster.cell import CellWorker, Ingest, Place
 from fedjury.cluster.engine import NotHeld, WorkerLost
 from fedjury.cluster.fleet import GOODBYE, Fleet, FleetState
+from fedjury.rules.partitions import ByColumn
 
 LARGE = 1 << 16
 """Bytes of an argument from which on it is sent once for all workers."""
@@ -55,7 +56,8 @@ class RayEngine:
 
     def send(self, value: Any) -> Any:
         """Put a large array where each worker gets it once."""
-        return ray.put(value) if isinstance(value, np.ndarray) and value.nbytes > LARGE else value
+        array = value.values if isinstance(value, ByColumn) else value
+        return ray.put(value) if isinstance(array, np.ndarray) and array.nbytes > LARGE else value
 
     def call(self, worker: int, method: str, *arguments: Any) -> Call:
         """Begin a call."""

@@ -17,10 +17,14 @@ import numpy.typing as npt
 
 from fedjury.cluster.engine import NotHeld
 from fedjury.learning.arrays import Matrix, read_only
-from fedjury.rules.partitions import Array, Filler, Function, places, tree_sum
+from fedjury.rules.partitions import Array, Filler, Function, places, told, tree_sum
 
 Numbers = npt.NDArray[np.int64]
 """(m,): rows, by their numbers."""
+
+
+Arguments = tuple[Any, ...]
+"""What a function is given besides."""
 
 
 class Rows(Protocol):
@@ -47,6 +51,11 @@ class Shape:
         each = self.count // self.workers
         return range(worker * each, (worker + 1) * each)
 
+    def columns_of(self, worker: int) -> slice:
+        """Return the columns of a worker's partitions."""
+        cuts, mine = places(self.d, self.count), self.of(worker)
+        return slice(cuts[mine[0]].start, cuts[mine[-1]].stop)
+
 
 class Held(NamedTuple):
     """Neighbouring partitions of the updates: by number (n, w), and where in all columns."""
@@ -54,10 +63,17 @@ class Held(NamedTuple):
     parts: dict[int, Matrix]
     cuts: list[slice]
 
-    def each(self) -> Iterator[tuple[int, int, Matrix]]:
-        """Yield the number, the first column and the updates of each, which are read-only."""
+    def each(
+        self, arguments: tuple[Any, ...]
+    ) -> Iterator[tuple[int, int, Matrix, tuple[Any, ...]]]:
+        """Yield number, first column, updates and arguments of each partition, to be read only.
+
+        ``arguments``: of those by column, the columns that are held here.
+        """
+        begin = self.cuts[min(self.parts)].start
         for p, part in self.parts.items():
-            yield p, self.cuts[p].start, read_only(part)
+            first, end = self.cuts[p].start, self.cuts[p].stop
+            yield p, first, read_only(part), told(arguments, slice(first - begin, end - begin))
 
 
 class Worker:
@@ -123,20 +139,18 @@ class Worker:
     def map(self, number: int, result: int, function: Filler, rows: int, *arguments: Any) -> None:
         """Hold so many new updates, which a function fills in, under another number."""
         held, made = self._of(number), {}
-        for p, first, part in held.each():
+        for p, first, part, own in held.each(arguments):
             made[p] = np.empty((rows, part.shape[1]), dtype=np.float32)
-            function(part, first, made[p], *arguments)
+            function(part, first, made[p], *own)
         self._held[result] = Held(made, held.cuts)
 
     def partition(self, number: int, p: int) -> Matrix:
         """Return one partition (n, w)."""
         return self._of(number).parts[p]
 
-    def _answers(
-        self, number: int, function: Function, arguments: tuple[Any, ...]
-    ) -> Iterator[Array]:
-        for _, first, part in self._of(number).each():
-            yield function(part, first, *arguments)
+    def _answers(self, number: int, function: Function, arguments: Arguments) -> Iterator[Array]:
+        for _, first, part, own in self._of(number).each(arguments):
+            yield function(part, first, *own)
 
     def _of(self, number: int) -> Held:
         try:
