@@ -7,7 +7,9 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
+from fedjury.cluster import ray_nodes
 from fedjury.cluster.folder import ClusterError, Folder, State
 from fedjury.cluster.known import Known, alive, end
 
@@ -32,7 +34,7 @@ def found(folder: Folder) -> State:
 def down(folder: Folder, say: Callable[[str], None]) -> list[Known]:
     """End a cluster; returns the processes that were there."""
     state = found(folder)
-    there = [process for process in (state.up, *state.processes) if alive(process)]
+    there = [process for process in state.processes if alive(process)]
     if alive(state.up):
         say(f"asking process {state.up.pid} to end the cluster")
         with suppress(ProcessLookupError):
@@ -42,5 +44,7 @@ def down(folder: Folder, say: Callable[[str], None]) -> list[Known]:
             time.sleep(0.1)
     if left := end(there, 5.0):
         say(f"{len(left)} processes had to be ended one by one")
+    if state.own:
+        ray_nodes.keep_logs(Path(state.own), folder.logs)
     folder.forget()
     return there

@@ -10,6 +10,7 @@ logs/         of every program; those of fleets on other machines too
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -49,11 +50,22 @@ class State:
     address: str
     """Of the Ray head."""
     broker: str
-    processes: Sequence[Known] = ()
+    own: str = ""
+    """The folder of Ray's own files."""
+    programs: Sequence[Known] = ()
+    """What ``up`` has started."""
+    others: Sequence[Known] = ()
+    """What these have started: Ray's processes, actors, agents."""
     fleets: Sequence[FleetLine] = ()
-    machines: int = 0
+    nodes: int = 0
+    """Of Ray: machines that take part."""
     progress: str = ""
     written: float = field(default_factory=time.time)
+
+    @property
+    def processes(self) -> list[Known]:
+        """All processes of the cluster on this machine."""
+        return [self.up, *self.programs, *self.others]
 
 
 class Folder:
@@ -69,7 +81,7 @@ class Folder:
         self._state = path / "state.json"
 
     def make(self) -> None:
-        """Make the folders, which only their owner reads.
+        """Make the folders, which only their owner reads, and remove the logs of another cluster.
 
         Raises
         ------
@@ -77,8 +89,10 @@ class Folder:
             If nobody can write there.
         """
         try:
-            for folder in (self.path, self.logs):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self.logs.is_dir():
+                shutil.rmtree(self.logs)
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.logs.mkdir(mode=0o700)
         except OSError as why:
             raise ClusterError(f"{self.path} cannot be written: {why.strerror}") from why
 
@@ -99,9 +113,10 @@ class Folder:
         try:
             if data.pop("version") != VERSION:
                 raise ClusterError(f"{self._state} is of another version of fedjury")
-            processes = [Known(*each) for each in data.pop("processes")]
-            fleets = [FleetLine(**each) for each in data.pop("fleets")]
-            return State(Known(*data.pop("up")), processes=processes, fleets=fleets, **data)
+            data["up"] = Known(*data["up"])
+            data |= {key: [Known(*each) for each in data[key]] for key in ("programs", "others")}
+            data["fleets"] = [FleetLine(**each) for each in data["fleets"]]
+            return State(**data)
         except (TypeError, KeyError, AttributeError) as why:
             raise ClusterError(f"{self._state} is damaged: {why}") from why
 

@@ -13,7 +13,7 @@ from fedjury.cluster.progress import document_of, table_of
 from fedjury.cluster.up import Plan, up
 from fedjury.config import flags
 from fedjury.config.naming import named
-from fedjury.config.program import Output, Program
+from fedjury.config.program import Output, Program, run_main
 from fedjury.config.settings import Settings, SettingsError
 from fedjury.config.toml import to_toml
 
@@ -251,3 +251,7 @@ up_main = Program("fedjury cluster up", up_parser, work_up)
 join_main = Program("fedjury cluster join", join_parser, work_join, results=False)
 status_main = Program("fedjury cluster status", status_parser, work_status)
 down_main = Program("fedjury cluster down", down_parser, work_down)
+
+
+if __name__ == "__main__":
+    run_main(up_main, EXPECTED)

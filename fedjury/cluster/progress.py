@@ -13,8 +13,8 @@ from fedjury.cluster.known import alive
 
 def line_of(state: State) -> str:
     """Return how far a cluster is."""
-    machines = f"{state.machines:,} machine{'s' * (state.machines != 1)}"
-    parts = [fleets_of(state.fleets), machines if state.machines else "", state.progress]
+    nodes = f"{state.nodes:,} node{'s' * (state.nodes != 1)}"
+    parts = [fleets_of(state.fleets), nodes if state.nodes else "", state.progress]
     return " · ".join(part for part in parts if part)
 
 
@@ -31,11 +31,9 @@ def fleets_of(fleets: Sequence[FleetLine]) -> str:
 def table_of(state: State) -> str:
     """Return a table of a cluster's processes and fleets."""
     rows = [("", "process", "state", "where", "started again")]
-    there = "running" if alive(state.up) else "gone"
-    rows.append((state.up.name, str(state.up.pid), there, "", ""))
     rows += [
         (each.name, str(each.pid), "running" if alive(each) else "gone", "", "")
-        for each in state.processes
+        for each in (state.up, *state.programs)
     ]
     rows += [
         (each.name, str(each.pid or ""), each.state, each.machine, again(each))
@@ -44,19 +42,19 @@ def table_of(state: State) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)) for row in rows)
     about = f"run {state.run!r}, broker {state.broker}, Ray {state.address}"
-    return "\n".join([about, *(line.rstrip() for line in lines), line_of(state)])
+    theirs = f"and {sum(map(alive, state.others)):,} processes that these have started"
+    return "\n".join([about, *(line.rstrip() for line in lines), theirs, line_of(state)])
 
 
 def document_of(state: State) -> dict[str, Any]:
     """Return the same for programs."""
-    rows = [state.up, *state.processes]
     return {
         "run": state.run,
         "broker": state.broker,
         "ray": state.address,
-        "machines": state.machines,
+        "nodes": state.nodes,
         "progress": state.progress,
-        "processes": [each._asdict() | {"running": alive(each)} for each in rows],
+        "processes": [each._asdict() | {"running": alive(each)} for each in state.processes],
         "fleets": [asdict(each) for each in state.fleets],
     }
 

@@ -195,6 +195,19 @@ class Fleets:
         return place, state
 
 
+def end(actors: Sequence[Any]) -> None:
+    """End actors for good; their names can be given again."""
+    ray.get([actor.stop.remote() for actor in actors])
+    for actor in actors:
+        ray.kill(actor)
+
+
+def places(actors: Sequence[Any]) -> list[Place]:
+    """Return where the workers of cells run."""
+    found: list[Place] = ray.get([actor.where.remote() for actor in actors])
+    return found
+
+
 def machines() -> list[str]:
     """Return the addresses of the machines that are alive, one for each node."""
     return [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]

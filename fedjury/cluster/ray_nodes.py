@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -77,9 +78,8 @@ def own_folder() -> Path:
 
 def keep_logs(own: Path, logs: Path) -> None:
     """Move what Ray has logged to the other logs, and remove its folder."""
-    for number, session in enumerate(sorted(own.glob("session_*/logs"))):
-        if not session.parent.is_symlink():
-            place = logs / f"ray-{number}" if number else logs / "ray"
-            shutil.rmtree(place, ignore_errors=True)
-            shutil.copytree(session, place, ignore_dangling_symlinks=True)
+    sessions = [folder for folder in own.glob("session_*") if not folder.is_symlink()]
+    for number, session in enumerate(sorted(sessions), start=1):
+        with suppress(OSError):  # logs that cannot be kept are no reason to leave the rest
+            shutil.copytree(session / "logs", logs / f"ray-{number}")
     shutil.rmtree(own, ignore_errors=True)

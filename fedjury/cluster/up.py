@@ -154,19 +154,18 @@ class Cluster:
 
     def stop(self) -> None:
         """End all programs, the last first, and what is left of those that they had started."""
-        started = self.started()
+        started = [process for some in self.started() for process in some]
         for program in reversed(self._programs):
             program.stop(2 * GOODBYE if program.name == "supervisor" else GOODBYE)
         end(started, 2.0)
         ray_nodes.keep_logs(self._own, self.plan.folder.logs)
         self.plan.folder.forget()
 
-    def started(self) -> list[Known]:
-        """Return all processes that were started here, and those that they have started."""
+    def started(self) -> tuple[list[Known], list[Known]]:
+        """Return the programs, and all that they have started."""
         children = [(each.name, each.child.pid) for each in self._programs if each.child]
-        ours = [known(name, pid) for name, pid in children]
-        theirs = [process for _, pid in children for process in below(pid)]
-        return [process for process in (*ours, *theirs) if process]
+        programs = [process for name, pid in children if (process := known(name, pid))]
+        return programs, [process for _, pid in children for process in below(pid)]
 
     def _start(self, name: str, command: Sequence[str]) -> None:
         self._say(f"starting {name}")
@@ -232,7 +231,7 @@ class Cluster:
     def _note(self, *, done: bool = False) -> None:
         """Write the state, and tell of it."""
         plan = self.plan
-        fleets, machines = supervise.read(plan.folder)
+        fleets, nodes = supervise.read(plan.folder)
         for line in fleets:
             if line.moves != self._moves.get(line.name, 0):
                 self._say(f"{line.name} runs on {line.machine} now")
@@ -240,15 +239,10 @@ class Cluster:
         progress = last_line(plan.folder.logs / "aggregator.log")
         me = known("cluster up", os.getpid())
         assert me is not None
+        programs, others = self.started()
         state = State(
-            me,
-            plan.run,
-            self.address,
-            self.broker,
-            self.started(),
-            fleets,
-            machines,
-            progress,
+            *(me, plan.run, self.address, self.broker, str(self._own)),
+            *(programs, others, fleets, nodes, progress),
         )
         plan.folder.write(state)
         self._noted = time.monotonic()
@@ -266,7 +260,6 @@ def up(plan: Plan, say: Say, show: Say) -> None:
     """
     ray_nodes.needed()
     folder = plan.folder
-    folder.make()
     state = folder.read()
     if state and alive(state.up):
         raise ClusterError(
@@ -277,6 +270,7 @@ def up(plan: Plan, say: Say, show: Say) -> None:
             f"{len(left)} processes of a cluster of {folder.path} are left: fedjury cluster down"
         )
     folder.forget()
+    folder.make()
     if plan.token is None:
         environment.new_token(folder.token)
     folder.config.write_text(plan.settings, encoding="utf-8")
