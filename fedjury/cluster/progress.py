@@ -24,7 +24,7 @@ def fleets_of(fleets: Sequence[FleetLine]) -> str:
         return "no fleet yet"
     states = Counter(line.state for line in fleets)
     if set(states) == {"running"}:
-        return f"{len(fleets):,} fleets run"
+        return "1 fleet runs" if len(fleets) == 1 else f"{len(fleets):,} fleets run"
     return f"{len(fleets):,} fleets: " + ", ".join(f"{n:,} {s}" for s, n in sorted(states.items()))
 
 
@@ -60,9 +60,6 @@ def document_of(state: State) -> dict[str, Any]:
 
 
 def again(line: FleetLine) -> str:
-    """Return how many times a fleet was started again, and moved."""
-    parts = [
-        f"{line.restarts} here" * bool(line.restarts),
-        f"{line.moves} moved" * bool(line.moves),
-    ]
-    return ", ".join(part for part in parts if part)
+    """Return how many times a fleet was started again, and where."""
+    times = {"here": line.restarts, "elsewhere": line.moves}
+    return ", ".join(f"{count} {where}" for where, count in times.items() if count)

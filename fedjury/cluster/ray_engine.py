@@ -62,10 +62,15 @@ class RayEngine:
     def call(self, worker: int, method: str, *arguments: Any) -> Call:
         """Begin a call."""
         given = [some.result if isinstance(some, Call) else some for some in arguments]
-        return Call(worker, self._actors[worker].call.remote(method, *given))
+        try:
+            return Call(worker, self._actors[worker].call.remote(method, *given))
+        except Exception:  # Ray's own way to say that an actor has ended and will not come back
+            return Call(worker, None)
 
     def result(self, call: Call) -> Any:
         """Wait for the result of a call."""
+        if call.result is None:
+            raise WorkerLost(call.worker)
         try:
             return ray.get(call.result)
         except exceptions.RayTaskError as why:

@@ -25,11 +25,13 @@ def needed() -> None:
 
     Raises
     ------
-    ModuleNotFoundError
+    ClusterError
         If it is not.
     """
     if find_spec("ray") is None:
-        raise ModuleNotFoundError("no ray", name="ray")
+        raise ClusterError(
+            "a cluster needs Ray, which is not installed: pip install 'fedjury[scale]'"
+        )
 
 
 def private(host: str) -> str:

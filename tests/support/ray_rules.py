@@ -91,11 +91,10 @@ def main(token, address, machine):
             break
         except WorkerLost as why:
             lost.add(why.cell)
-            print(time.monotonic() - begun, why, file=sys.stderr, flush=True)
             time.sleep(0.5)
     say(lost=sorted(lost), seconds=time.monotonic() - begun, again=again)
     say(places=[place._asdict() for place in ray_engine.places(actors)])
-    ray_engine.disconnect()
+    sys.stdin.readline()  # Ray would now wait for the dead machine to say goodbye
 
 
 if __name__ == "__main__":
