@@ -78,8 +78,9 @@ def test_a_fleet_ends_with_the_process_that_watches_it(tmp_path):
     """Nobody stops it: its parent is killed, and no orphan stays behind."""
     code = (
         "import sys, time; from pathlib import Path; from fedjury.cluster.fleet import Fleet\n"
-        f"f = Fleet({WAITING}, Path({str(tmp_path)!r}), ''); print(f.look().pid, flush=True)\n"
-        "time.sleep(60)"
+        f"f = Fleet({WAITING}, Path({str(tmp_path)!r}), '')\n"
+        "while not f.look().log: time.sleep(0.05)\n"
+        "print(f.look().pid, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
         child = int(parent.stdout.readline())
