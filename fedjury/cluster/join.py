@@ -30,7 +30,7 @@ def join(address: str, host: str, token: Path, say: Callable[[str], None]) -> in
     command = ray_nodes.node(host, address, own, options)
     program = Program("ray-node", command, own / "node.log", ray_nodes.STARTED)
     try:
-        program.start()
+        _start(program, f"--token {token} is not the token of the cluster at {address}")
         say(f"this machine ({host}) takes part in the cluster at {address}")
         while program.ended is None:
             time.sleep(0.2)
@@ -41,3 +41,12 @@ def join(address: str, host: str, token: Path, say: Callable[[str], None]) -> in
         end(left, 2.0)
         shutil.rmtree(own, ignore_errors=True)
     return 0
+
+
+def _start(program: Program, refused: str) -> None:
+    try:
+        program.start()
+    except ClusterError as why:
+        if "InvalidAuthToken" in str(why):
+            raise ClusterError(refused) from None
+        raise

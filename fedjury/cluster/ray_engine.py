@@ -201,7 +201,7 @@ class Fleets:
 
 
 def end(actors: Sequence[Any]) -> None:
-    """End actors for good; their names can be given again."""
+    """End actors permanently; their names can be given again."""
     ray.get([actor.stop.remote() for actor in actors])
     for actor in actors:
         ray.kill(actor)

@@ -68,6 +68,7 @@ COMMANDS = [
     "python -m tools.benchmarks.bench",
     "python -m tools.benchmarks.where",
     "python -m tools.benchmarks.page",
+    "python -m tools.benchmarks.ray_rules",
     "python -m tools.benchmarks.peers.run",
     "python -m tools.benchmarks.peers.secagg",
 ]
