@@ -60,6 +60,8 @@ COMMANDS = {
         "fedjury.cluster.program", "show the programs of a cluster", "status_main"
     ),
     "cluster down": Command("fedjury.cluster.program", "end a cluster", "down_main"),
+    "ingest": Command("fedjury.cells.__main__", "keep the updates of a cell beside its broker"),
+    "cells": Command("fedjury.broker.cells", "write brokers for cells of agents, with bridges"),
     "enroll": Command("fedjury.broker.enrol", "make logins and certificates"),
     "watch": Command("fedjury.monitor.terminal.__main__", "watch a run in the terminal"),
     "page": Command("fedjury.monitor.web.__main__", "show the live page in a browser"),

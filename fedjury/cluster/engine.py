@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from fedjury.rules.partitions import WorkerLost
 
-class WorkerLost(Exception):  # noqa: N818 - a worker that is lost is nobody's mistake
-    """A worker ended, and with it the updates that it held."""
-
-    def __init__(self, cell: int) -> None:
-        super().__init__(cell)
-        self.cell = cell
-
-    def __str__(self) -> str:
-        return f"the worker of cell {self.cell} is lost, and the updates that it held"
+__all__ = ["Engine", "NotHeld", "WorkerLost"]
 
 
 class NotHeld(LookupError):  # noqa: N818 - said by a worker that has started again

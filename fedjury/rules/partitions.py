@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjury.learning.arrays import Matrix, read_only
+from fedjury.registry.faults import NotTheirs
 from fedjury.rules.rule import Context, Samples
 
 Array = npt.NDArray[Any]
@@ -57,6 +58,18 @@ def told(arguments: tuple[Any, ...], place: slice) -> tuple[Any, ...]:
     return tuple(
         value.values[..., place] if isinstance(value, ByColumn) else value for value in arguments
     )
+
+
+class WorkerLost(NotTheirs):
+    """A worker that held partitions has ended, and what it held is gone."""
+
+    def __init__(self, worker: int) -> None:
+        """``worker``: its number, from 0."""
+        super().__init__(worker)
+        self.worker = worker
+
+    def __str__(self) -> str:
+        return f"worker {self.worker} is lost, and the updates that it held"
 
 
 MOST = 1024

@@ -44,6 +44,7 @@ COMMANDS = [
     "fedjury cluster status",
     "fedjury cluster down",
     "python -m fedjury.broker.embedded",
+    "fedjury cells",
     "fedjury enroll",
     "python -m fedjury.learning.classifier",
     "fedjury gateway",

@@ -129,9 +129,9 @@ def test_a_lost_worker_is_named(verb):
     """Its updates are gone; the round hears which cell's."""
     engine, partitions = held(4)
     engine.lost.add(2)
-    with pytest.raises(WorkerLost, match="the worker of cell 2 is lost") as lost:
+    with pytest.raises(WorkerLost, match="worker 2 is lost") as lost:
         getattr(partitions, verb)(norms)
-    assert lost.value.cell == 2
+    assert lost.value.worker == 2
 
 
 def test_a_cell_lost_while_it_gives_is_named():
@@ -141,7 +141,7 @@ def test_a_cell_lost_while_it_gives_is_named():
     engine.lost.add(3)
     with pytest.raises(WorkerLost) as lost:
         gathered(engine, "r", placements, D, P)
-    assert lost.value.cell == 3
+    assert lost.value.worker == 3
 
 
 def test_a_worker_that_started_again_is_lost():
@@ -151,10 +151,10 @@ def test_a_worker_that_started_again_is_lost():
     engine.start_again(1, {})
     with pytest.raises(WorkerLost) as lost:
         partitions.columns(middle)
-    assert lost.value.cell == 1
+    assert lost.value.worker == 1
     with pytest.raises(WorkerLost) as lost:
         gathered(engine, "r", dealt(N, 2), D, P, keep=True)
-    assert lost.value.cell == 1
+    assert lost.value.worker == 1
     engine.start_again(1, {"r": rows})
     np.testing.assert_array_equal(gathered(engine, "r", dealt(N, 2), D, P).whole(), updates())
 

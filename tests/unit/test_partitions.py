@@ -116,7 +116,8 @@ def test_a_worker_is_told_its_own_columns(name):
     rows, context = updates("finite"), told(honest_updates(N, D, seed=7), honest_updates(1, D)[0])
     placements = dealt(N, 4)
     engine = engine_of(rows, 16, placements)
-    rules.build(name)(gathered(engine, "r", placements, D, 16), ones(N), context)
+    workers = gathered(engine, "r", placements, D, 16)
+    rules.build(name)(workers, ones(N), context)
     largest = {"foolsgold": N * D * 4 / 4}.get(name, D * 8 / 4)
     assert largest < max(engine.told) < largest * 1.05 + 1500
 
