@@ -33,6 +33,8 @@ class Tick:
     """Whether no further round is to be opened for now."""
     cells: Mapping[str, int] = field(default_factory=dict)
     """Agent -> the cell that it is in, where agents are in cells."""
+    cut_off: Names[str] = ()
+    """Agents of cells that are cut off: that they are silent is no fault of theirs."""
 
 
 @dataclass(frozen=True, slots=True)
