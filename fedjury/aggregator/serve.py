@@ -33,6 +33,8 @@ from fedjury.protocol.finding import with_log_ins
 from fedjury.protocol.messages import Model, RoundLog
 from fedjury.protocol.transport.by_url import transport_at
 from fedjury.protocol.transport.connection import Connection, Transport, TransportError
+from fedjury.protocol.transport.lookout import LOGIN as LOOKOUT
+from fedjury.protocol.transport.succession import claim
 from fedjury.protocol.transport.waiting import patiently
 from fedjury.round.state import State
 
@@ -172,18 +174,26 @@ def serve(
 ) -> State:
     """Connect, wait for the agents, and run the rounds to their end, or until it is stopped."""
     control = control or Control()
-    broker = with_log_ins(settings.broker, "aggregator", lambda: [NAME], screen.say)
+    broker = with_log_ins(settings.broker, "aggregator", lambda: [NAME + LOOKOUT, NAME], screen.say)
     settings = settings.replaced(broker=broker)
     address = address_of(settings.broker, "aggregator")
-    transport = transport_at(address, settings.run.name, sole=True)
-    if not patiently(lambda: transport.open(NAME), screen.say, lambda: control.stopped):
+    run = settings.run.name
+
+    def stopped() -> bool:
+        return control.stopped
+
+    since = patiently(lambda: claim(address, run, NAME, screen.say, stopped), screen.say, stopped)
+    transport = transport_at(address, run, sole=True)
+    if since is None or not patiently(lambda: transport.open(NAME), screen.say, stopped):
         return state
     screen.say(f"aggregator of run {settings.run.name!r} at {address} ({transport.speaks})")
     if address.here:  # else people may reach it by another name
         screen.say(listening(settings.broker, settings.run.name, settings.validation.on))
     for line in advice(settings):
         screen.say(line)
-    with serving(settings, parts, store, screen, history, transport, control) as aggregator:
+    with serving(
+        settings, parts, store, screen, history, transport, control, since=since
+    ) as aggregator:
         if state.round < settings.run.rounds:
             state = gather(settings, aggregator, screen, state)
         return aggregator.run(state)
@@ -199,8 +209,12 @@ def serving(
     transport: Transport,
     control: Control | None = None,
     clock: Callable[[], float] = time.monotonic,
+    since: float | None = None,
 ) -> Iterator[Aggregator]:
-    """Publish what newcomers need over an open transport, and leave at the end."""
+    """Publish what newcomers need over an open transport, and leave at the end.
+
+    ``since``: when it began to serve (Unix seconds); None: now.
+    """
     transport.decoder.limit(limits_of(parts.config, parts.manifest))
     done = read_records(store.folder)
     link = Connection(transport, NAME)
@@ -208,7 +222,7 @@ def serving(
     try:
         transport.must_carry(4 * parts.manifest.parameters + ENVELOPE)
         partition = terms(partition_spec_of(settings), settings.data) if parts.data else ""
-        aggregator.begin(parts.manifest, history, partition)
+        aggregator.begin(parts.manifest, history, partition, since)
         for record in done[-1:]:  # who was killed may not have told of it
             aggregator.connection.publish(RoundLog(record))
         yield aggregator

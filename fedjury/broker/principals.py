@@ -21,10 +21,12 @@ def principals(
 
     ``n`` agents, named as a fleet of so many names them, each with an ear: a process may hear for
     all its agents through one more connection, named after its first. ``slots`` of HTTP gateways
-    (prefix, how many); agents of these ``names``; people.
+    (prefix, how many); agents of these ``names``; people. The aggregator has one more login, by
+    which it looks whether another is at work.
     """
     agents = names_of(n) if n is not None else []
-    result = [Principal("aggregator", AGGREGATOR), Principal("watch", PEOPLE)]
+    result = [Principal(login, AGGREGATOR) for login in ("aggregator", "aggregator.lookout")]
+    result.append(Principal("watch", PEOPLE))
     result += [Principal(f"watch.{name}", f"{PEOPLE}/{name}") for name in watchers]
     result += [Principal(name, AGENTS) for name in (*agents, *names)]
     result += [Principal(f"listener.{name}", AGENTS) for name in agents]

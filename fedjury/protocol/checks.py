@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedjury.protocol.call import DIGITS, PARTS, WHOLE, Call
+from fedjury.protocol.cells import MAX_CELL_AGENTS
 from fedjury.protocol.compression import Packed, decompress
 from fedjury.protocol.counts import unpacked
 from fedjury.protocol.messages import MAX_COUNT, BadMessage, Phase, Reason, Vector
@@ -94,6 +95,7 @@ def piece(least: int, most: int, of: int = 1) -> Check:
 
 count, positive, look_back = whole(0, MAX_COUNT), whole(1, MAX_COUNT), whole(0, MAX_LOOK_BACK)
 how_many_groups = whole(0, MAX_GROUPS)
+life, width = whole(0, 2**53), whole(1, 8)
 
 
 def momentum(key: str, value: Any, limits: Limits) -> float:
@@ -202,6 +204,32 @@ def neighbours(key: str, value: Any, _: Limits) -> str:
     given = value.split(" ", MAX_NEIGHBOURS)
     in_range(key, len(given) <= MAX_NEIGHBOURS and all(map(NAME.fullmatch, given)))
     return str(value)
+
+
+def some_names(key: str, value: Any, _: Limits) -> str:
+    """Take the names of a cell's agents with a blank between two, or none."""
+    typed(key, value, str)
+    given = value.split(" ", MAX_CELL_AGENTS) if value else []
+    in_range(key, len(given) <= MAX_CELL_AGENTS and all(map(NAME.fullmatch, given)))
+    return str(value)
+
+
+def refused(key: str, value: Any, limits: Limits) -> dict[str, int]:
+    """Take why messages were refused, and how often; reasons that we do not know are skipped."""
+    typed(key, value, dict)
+    in_range(key, len(value) <= MAX_METRICS)
+    counted = {words(key, name, limits): count(key, often, limits) for name, often in value.items()}
+    known = {reason.value for reason in Reason}
+    return {name: often for name, often in counted.items() if name in known}
+
+
+def summed(key: str, value: Any, limits: Limits) -> bytes:
+    """Take the numbers of a sum: at most eight bytes each, and one for its weight."""
+    typed(key, value, bytes)
+    length = (limits.parameters or limits.size // 8) + 1
+    if not 0 < len(value) <= 8 * length:
+        raise BadMessage(Reason.WRONG_LENGTH, f"{key}: {len(value):,} bytes")
+    return bytes(value)
 
 
 def masked(key: str, value: Any, limits: Limits) -> bytes:

@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-# Messages like those below.
+from fedjury.protocol.cells import CellPresence, CellWorker, PartialSum, SumRequest, Tally
 from fedjury.protocol.manifest import PROTOCOL as PROTOCOL  # noqa: PLC0414
 from fedjury.protocol.manifest import Manifest as Manifest  # noqa: PLC0414
 from fedjury.protocol.manifest import Manifest1 as Manifest1  # noqa: PLC0414
+
+# Messages like those below.
+from fedjury.protocol.membership import CellLink as CellLink  # noqa: PLC0414
+from fedjury.protocol.membership import CellMember as CellMember  # noqa: PLC0414
 from fedjury.protocol.refusals import BadMessage as BadMessage  # noqa: PLC0414
 from fedjury.protocol.refusals import Reason as Reason  # noqa: PLC0414
 from fedjury.protocol.round import Phase as Phase  # noqa: PLC0414
@@ -307,6 +311,16 @@ class AggregatorPresence:
 
 
 @dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A sign of life of the run's aggregator, every other second; ``since`` as in its presence.
+
+    So an aggregator that comes tells one at work from one that vanished with its machine.
+    """
+
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class Presence1:
     """An aggregator's presence as the first version's agents read it, to find the newest run."""
 
@@ -336,6 +350,9 @@ class HistoryLog:
     record: RunHistory
 
 
+Serving = AggregatorPresence | CellWorker
+"""What a program says that serves a run: that it is there, and by its last will that it is not."""
+
 LOGS = (RoundLog, InvalidLog, HistoryLog)
 """What is for people alone: each carries a record."""
 
@@ -361,11 +378,19 @@ Message = (
     | UnmaskShares
     | ColluderUpdate
     | AttackVector
+    | CellWorker
+    | CellPresence
+    | Tally
+    | SumRequest
+    | PartialSum
     | Presence
     | AggregatorPresence
+    | Heartbeat
     | RoundLog
     | InvalidLog
     | HistoryLog
+    | CellLink
+    | CellMember
     | Manifest1
     | Presence1
 )

@@ -17,7 +17,7 @@ from fedjury.learning.arrays import Matrix, Vector
 from fedjury.registry import rule
 from fedjury.registry.bounds import AtLeastOne, Positive
 from fedjury.rules.blocks import Indices, Wide, blocks, narrow
-from fedjury.rules.partitions import PartitionedRule, Partitions
+from fedjury.rules.partitions import ByColumn, PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Rule, Samples
 
 SIZE, LEAST = 1 << 17, 128
@@ -36,24 +36,30 @@ def centered_clipping(tau: Positive = 1.0, iterations: AtLeastOne = 3) -> Rule:
         previous = context.previous
         usable = previous is not None and bool(np.isfinite(previous).all())
         start = np.array(previous if usable else np.zeros(updates.d), dtype=np.float64)
-        squares = updates.total(from_centre, None, np.zeros(updates.n), 1.0, start)
+        begin = ByColumn(start)
+        squares = updates.total(from_centre, None, np.zeros(updates.n), 1.0, begin)
         rows = np.flatnonzero(np.isfinite(squares))
         if not len(rows):
             return narrow(start)
         weights, kept, squares = np.zeros(len(rows)), 1.0, squares[rows]
         for iteration in range(iterations):
             if iteration:
-                squares = updates.total(from_centre, rows, weights, kept, start)
+                squares = updates.total(from_centre, rows, weights, kept, begin)
             pull = tau / np.maximum(tau, np.sqrt(squares)) / len(rows)
             weights = (1 - pull.sum()) * weights + pull
             kept *= 1 - pull.sum()
-        return updates.columns(centre_of, rows, weights, kept, start)
+        return updates.columns(centre_of, rows, weights, kept, begin)
 
     return PartitionedRule(rule)
 
 
 def from_centre(
-    part: Matrix, first: int, rows: Indices | None, weights: Wide, kept: float, start: Wide
+    part: Matrix,
+    first: int,  # noqa: ARG001
+    rows: Indices | None,
+    weights: Wide,
+    kept: float,
+    start: Wide,
 ) -> Wide:
     """Return the squared distances (m,) of these rows of a partition, None: of all, from a centre.
 
@@ -63,27 +69,29 @@ def from_centre(
     result = np.zeros(len(those))
     with np.errstate(invalid="ignore"):  # of rows that are not finite
         for columns, block in blocks(part, those, LEAST, SIZE):
-            centre = _centre(block, columns, first, weights, kept, start)
+            centre = _centre(block, weights, kept, start[columns])
             np.subtract(block, centre, out=block)
             result += np.einsum("nd,nd->n", block, block)
     return result
 
 
 def centre_of(
-    part: Matrix, first: int, rows: Indices, weights: Wide, kept: float, start: Wide
+    part: Matrix,
+    first: int,  # noqa: ARG001
+    rows: Indices,
+    weights: Wide,
+    kept: float,
+    start: Wide,
 ) -> Vector:
     """Return that centre (w,)."""
     result = np.empty(part.shape[1], dtype=np.float32)
     for columns, block in blocks(part, rows):
-        result[columns] = narrow(_centre(block, columns, first, weights, kept, start))
+        result[columns] = narrow(_centre(block, weights, kept, start[columns]))
     return result
 
 
-def _centre(
-    block: Wide, columns: slice, first: int, weights: Wide, kept: float, start: Wide
-) -> Wide:
-    begin = first + columns.start
-    centre = kept * start[begin : begin + block.shape[1]]
+def _centre(block: Wide, weights: Wide, kept: float, start: Wide) -> Wide:
+    centre = kept * start
     if weights.any():
         centre += weights @ block
     return centre

@@ -16,7 +16,7 @@ import numpy as np
 from fedjury.learning.arrays import Matrix
 from fedjury.rules.blocks import WIDE, Indices, Wide, blocks
 from fedjury.rules.limit import within_limit
-from fedjury.rules.partitions import Partitions
+from fedjury.rules.partitions import Partitions, by_column
 
 NEAR = 1e-6
 """Squared distance, as a share of ‖a‖² + ‖b‖², below which it is measured again."""
@@ -38,10 +38,10 @@ def cosine_distances(updates: Partitions, rows: Indices, past: Matrix | None = N
     does not. A row of zeros has the cosine 0 with all. ``past``: (n, d), added to the updates.
     """
     within_limit(len(rows))
-    squares = np.zeros(updates.n)
-    squares[rows] = updates.total(summed_squares, rows, past)
+    squares, added = np.zeros(updates.n), by_column(past)
+    squares[rows] = updates.total(summed_squares, rows, added)
     inverse = np.divide(1, np.sqrt(squares), out=np.zeros_like(squares), where=squares > 0)
-    distances = _measured(lambda *those: updates.total(products, *those, past, inverse), rows)
+    distances = _measured(lambda *those: updates.total(products, *those, added, inverse), rows)
     distances /= 2
     zero = squares[rows] == 0
     distances[zero] = distances[:, zero] = 1
@@ -60,7 +60,7 @@ def centred_products(updates: Partitions, rows: Indices) -> Wide:
 
 def products(
     part: Matrix,
-    first: int,
+    first: int,  # noqa: ARG001
     rows: Indices,
     origin: int | None = None,
     past: Matrix | None = None,
@@ -68,12 +68,12 @@ def products(
 ) -> Wide:
     """Return the products (m, m) of these rows of a partition with each other.
 
-    ``origin``: which of the m rows is taken from all. ``past``: (n, d), added before. ``times``:
+    ``origin``: which of the m rows is taken from all. ``past``: (n, w), added before. ``times``:
     (n,), what each row is multiplied by before.
     """
 
     def read() -> Iterator[Wide]:
-        for block in _summed(part, first, rows, past, WIDE):
+        for block in _summed(part, rows, past, WIDE):
             if times is not None:
                 np.multiply(block, times[rows, np.newaxis], out=block)
             if origin is not None:
@@ -83,10 +83,15 @@ def products(
     return added_products(read(), len(rows))
 
 
-def summed_squares(part: Matrix, first: int, rows: Indices, past: Matrix | None) -> Wide:
-    """Return the squared norms (m,) of these rows of a partition, ``past`` (n, d) added."""
+def summed_squares(
+    part: Matrix,
+    first: int,  # noqa: ARG001
+    rows: Indices,
+    past: Matrix | None,
+) -> Wide:
+    """Return the squared norms (m,) of these rows of a partition, ``past`` (n, w) added."""
     result = np.zeros(len(rows))
-    for block in _summed(part, first, rows, past):
+    for block in _summed(part, rows, past):
         result += np.einsum("nd,nd->n", block, block)
     return result
 
@@ -116,13 +121,10 @@ def added_products(read: Iterable[Wide], m: int) -> Wide:
     return np.zeros((m, m)) if total is None else total
 
 
-def _summed(
-    part: Matrix, first: int, rows: Indices, past: Matrix | None, least: int = 1
-) -> Iterator[Wide]:
+def _summed(part: Matrix, rows: Indices, past: Matrix | None, least: int = 1) -> Iterator[Wide]:
     for columns, block in blocks(part, rows, least):
         if past is not None:
-            start = first + columns.start
-            np.add(block, past[rows, start : start + block.shape[1]], out=block)
+            np.add(block, past[rows, columns], out=block)
         yield block
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from fedjury.learning.arrays import Matrix, Vector
 from fedjury.registry import rule
 from fedjury.rules.blocks import Wide, norms, weighted_sum, zeros
-from fedjury.rules.partitions import PartitionedRule, Partitions
+from fedjury.rules.partitions import ByColumn, PartitionedRule, Partitions
 from fedjury.rules.rule import Context, Rule, Samples
 
 
@@ -37,7 +37,7 @@ def fltrust() -> Rule:
         known = np.isfinite(lengths) & (lengths > 0)
         safe = np.where(known, lengths, 1)
         with np.errstate(all="ignore"):
-            along = updates.total(along_server, own) / safe
+            along = updates.total(along_server, ByColumn(own)) / safe
         trust = np.where(known & (along > 0), along, 0)
         if not (0 < length < np.inf and trust.any()):
             return zeros(updates)
@@ -47,8 +47,8 @@ def fltrust() -> Rule:
     return PartitionedRule(rule)
 
 
-def along_server(part: Matrix, first: int, server: Wide) -> Wide:
-    """Return the products (n,) of a partition's rows with the server's own update (d,) there."""
+def along_server(part: Matrix, first: int, server: Wide) -> Wide:  # noqa: ARG001
+    """Return the products (n,) of a partition's rows with the server's own update there (w,)."""
     with np.errstate(all="ignore"):
-        result: Wide = np.einsum("nd,d->n", part, server[first : first + part.shape[1]])
+        result: Wide = np.einsum("nd,d->n", part, server)
     return result

@@ -3,7 +3,8 @@
 A rule never asks where the numbers are. It hands a function to a verb, which calls it once for each
 partition: ``function(part (n, w), first, *arguments)``, where ``first`` is the first of the w
 columns. So one rule works in one process and, with the partitions spread over workers, in many.
-For that, functions belong to a module and arguments are plain: arrays, numbers, None.
+For that, functions belong to a module and arguments are plain: arrays, numbers, None. An argument
+that has a value for each column is given ``by_column``: a partition is told those of its own.
 
 Sums are added in a binary tree over the partitions that never changes. Workers that hold 1, 2, 4 …
 neighbours each of them add a part of that same tree, and the bits are the same. They do depend on
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjury.learning.arrays import Matrix, read_only
+from fedjury.registry.faults import NotTheirs
 from fedjury.rules.rule import Context, Samples
 
 Array = npt.NDArray[Any]
@@ -29,6 +31,46 @@ Function = Callable[..., Array]
 
 Filler = Callable[..., None]
 """(part (n, w), its first column, new part (m, w) to fill, arguments ...) -> nothing."""
+
+
+@dataclass(frozen=True)
+class ByColumn:
+    """An argument (..., d) of which a function is told the columns of its partition, (..., w)."""
+
+    values: Array
+
+
+def by_column(values: Array | None) -> ByColumn | None:
+    """Return an argument (..., d) as such; None of none."""
+    return None if values is None else ByColumn(values)
+
+
+def narrowed(arguments: tuple[Any, ...], place: slice) -> tuple[Any, ...]:
+    """Return arguments as somebody needs them who holds these columns alone."""
+    return tuple(
+        ByColumn(value.values[..., place]) if isinstance(value, ByColumn) else value
+        for value in arguments
+    )
+
+
+def told(arguments: tuple[Any, ...], place: slice) -> tuple[Any, ...]:
+    """Return arguments as the function is given them for the partition of these columns."""
+    return tuple(
+        value.values[..., place] if isinstance(value, ByColumn) else value for value in arguments
+    )
+
+
+class WorkerLost(NotTheirs):
+    """A worker that held partitions has ended, and what it held is gone."""
+
+    def __init__(self, worker: int) -> None:
+        """``worker``: its number, from 0."""
+        super().__init__(worker)
+        self.worker = worker
+
+    def __str__(self) -> str:
+        return f"worker {self.worker} is lost, and the updates that it held"
+
 
 MOST = 1024
 """Partitions at the most."""
@@ -94,7 +136,8 @@ class LocalPartitions:
         """Return as many new updates, in one array that the function fills."""
         result = np.empty((rows, self.d), dtype=np.float32)
         for place in places(self.d, self.count):
-            function(self.updates[:, place], place.start, result[:, place], *arguments)
+            given = told(arguments, place)
+            function(self.updates[:, place], place.start, result[:, place], *given)
         return LocalPartitions(read_only(result), self.count)
 
     def whole(self) -> Matrix:
@@ -103,7 +146,7 @@ class LocalPartitions:
 
     def _answers(self, function: Function, arguments: tuple[Any, ...]) -> Iterator[Array]:
         for place in places(self.d, self.count):
-            yield function(self.updates[:, place], place.start, *arguments)
+            yield function(self.updates[:, place], place.start, *told(arguments, place))
 
 
 def places(d: int, count: int) -> list[slice]:

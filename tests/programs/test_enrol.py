@@ -88,6 +88,7 @@ def test_everybody_has_a_file_and_the_broker_knows_them(folder):
     agents = {f"agent-{i}" for i in range(3)}
     assert logins_of(folder).keys() == {
         "aggregator",
+        "aggregator.lookout",
         "watch",
         *agents,
         *(f"listener.{name}" for name in agents),
@@ -241,7 +242,7 @@ def test_an_enrolment_cut_short_is_completed_by_the_next(folder, monkeypatch, tl
                 folder, ["agent-0", "agent-1", "listener.agent-1", "aggregator"]
             )
         else:
-            assert len(logins_of(folder)) == 6
+            assert len(logins_of(folder)) == 7
         for path in sorted(folder.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
         folder.rmdir()
@@ -632,4 +633,4 @@ def test_an_interrupt_is_no_traceback(folder, name):
         finally:
             it.kill()
     assert (it.returncode, out, err) == (130, b"", b"")
-    assert enrolment.enrol(folder, principals.principals(1)).total == 4
+    assert enrolment.enrol(folder, principals.principals(1)).total == 5

@@ -496,6 +496,7 @@ def test_types_are_exact(key, toml):
     called = {
         "validation.judged_by": "clients or server or both",
         "validation.decide": "count or pooled",
+        "cells.engine": "none or ray",
         "validation.on": "candidate or groups or both",
         "backdoor.replaces": "round or group",
         "data.learn": "auto or classes or numbers",

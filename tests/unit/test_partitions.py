@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.updates import NOTHING, honest_updates, matrix, ones, told
-from support.workers import on_workers
+from support.workers import dealt, engine_of, on_workers
 
 from fedjury import rules
 from fedjury.aggregator.rule import checked_rule
+from fedjury.cluster.partitions import gathered
 from fedjury.config.section import SettingsError
 from fedjury.config.settings import load
 from fedjury.rules import cut
@@ -107,6 +108,18 @@ def test_more_partitions_than_columns():
         many, one = (rules.build(name)(cut(rows, count), ones(4), context) for count in (16, 1))
         many, one = (made[0] if isinstance(made, tuple) else made for made in (many, one))
         np.testing.assert_allclose(many, one, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["foolsgold", "fltrust", "centered_clipping"])
+def test_a_worker_is_told_its_own_columns(name):
+    """Of 30 x 1,003 update sums, 120 KB, one of four workers hears of a quarter, and some words."""
+    rows, context = updates("finite"), told(honest_updates(N, D, seed=7), honest_updates(1, D)[0])
+    placements = dealt(N, 4)
+    engine = engine_of(rows, 16, placements)
+    workers = gathered(engine, "r", placements, D, 16)
+    rules.build(name)(workers, ones(N), context)
+    largest = {"foolsgold": N * D * 4 / 4}.get(name, D * 8 / 4)
+    assert largest < max(engine.told) < largest * 1.05 + 1500
 
 
 # How sums are added

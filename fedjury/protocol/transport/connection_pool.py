@@ -15,7 +15,7 @@ from typing import Any
 
 from fedjury.protocol import codec
 from fedjury.protocol.credentials import BrokerAddress, Login, client_id_of, login_of
-from fedjury.protocol.messages import EVERY_AGENT, Abilities, AggregatorPresence, Message
+from fedjury.protocol.messages import EVERY_AGENT, Abilities, AggregatorPresence, Message, Serving
 from fedjury.protocol.topics import ROOT
 from fedjury.protocol.transport import reasons
 from fedjury.protocol.transport.connection import TransportError
@@ -30,6 +30,7 @@ from fedjury.protocol.transport.mqtt_connection import MqttConnection, events, h
 from fedjury.protocol.transport.once_only import DROPPED, Drops
 from fedjury.protocol.transport.open_files import make_room
 from fedjury.protocol.transport.reconnect import ReconnectQueue
+from fedjury.protocol.transport.succession import Place
 from fedjury.protocol.transport.troubles import Troubles
 
 CONNECTING = 32
@@ -72,6 +73,8 @@ class ConnectionPool:
         self._next_look = 0.0
         self._every = min(TICK, address.keepalive / 4)
         self._closing = False
+        self._serving: list[MqttConnection] = []
+        """Those of who serves the run, and gives signs of life."""
 
     def open(self, protocol: int) -> None:
         """Begin, with the version of MQTT that the broker speaks; raises as ``make_room``."""
@@ -104,10 +107,13 @@ class ConnectionPool:
         *,
         presence: bool,
         abilities: Abilities = EVERY_AGENT,
-        serves: AggregatorPresence | None = None,
+        serves: Serving | None = None,
     ) -> None:
         """Let a party connect that hears these topics; one without its secret stays away."""
         login = self._login(name)
+        place = None
+        if isinstance(serves, AggregatorPresence):
+            place = Place(self._address, self._run, name, serves)
         client = Client(
             self._client_id(name, login),
             login or Login(),
@@ -118,10 +124,13 @@ class ConnectionPool:
             name,
             client,
             partial(self._topics.of, self._run),
-            filters,
+            [*filters, place.topic] if place else filters,
             presence_of(name, serves, abilities if presence else None),
             self.limits,
+            place,
         )
+        if place:
+            self._serving.append(connection)
         client.on_connect = lambda *args: self._connected(connection, args[3], args[4])
         client.on_disconnect = lambda *args: self._disconnected(connection, args[2], args[3])
         client.on_publish = lambda *args: self._acknowledged(connection, args[3])
@@ -174,6 +183,10 @@ class ConnectionPool:
         connection.unacknowledged += sum(result != FULL for result in taken)
         self._flush(connection)
 
+    def give_no_signs(self) -> None:
+        """Say nothing more by itself."""
+        self._serving.clear()
+
     def say_goodbye(self, *, forget: bool) -> None:
         """Tell the others that our parties leave; ``forget``: and leave nothing retained."""
         self._closing = True
@@ -224,11 +237,20 @@ class ConnectionPool:
             time.sleep(0.005)
         if self._reconnect:
             self._connect_due(now)
+        for connection in self._serving:
+            self._give_sign(connection, now)
         if now > self._next_look:
             self._next_look = now + self._every
             self._look_after(now, reading=reading)
         if self.troubles.final:
             raise TransportError(self.troubles.final)
+
+    def _give_sign(self, connection: MqttConnection, now: float) -> None:
+        """Let it be known, every other second, that the run's aggregator is at work."""
+        place = connection.place
+        if place and connection.connected and not self._closing and place.due(now):
+            self._say(connection, place.heartbeat, codec.encode(place.heartbeat))
+            self._flush(connection)
 
     def _look_after(self, now: float, *, reading: bool) -> None:
         """Ping where it is time to, and let go of who has not answered for too long."""
@@ -265,6 +287,10 @@ class ConnectionPool:
         while connecting < CONNECTING and (name := self._reconnect.next(now)) is not None:
             connection = self.connections_by_name[name]
             connection.due, connection.since = False, now
+            if self._sole and connection.place and connection.before:
+                self.troubles.end_with(connection.place.followed())
+                if self.troubles.final:
+                    return
             try:
                 connection.client.connect(
                     self._address.host, self._address.port, self._address.keepalive
@@ -344,8 +370,19 @@ class ConnectionPool:
         if topic == DROPPED:
             self.drops.on_message(payload)
             return
+        connection = self.connections_by_name[name]
+        if connection.place and topic == connection.place.topic:
+            self._heard_of_place(connection, connection.place, payload)
+            return
         self._deliver(name, topic, payload)
-        self.connections_by_name[name].has_come(topic)
+        connection.has_come(topic)
+
+    def _heard_of_place(self, connection: MqttConnection, place: Place, payload: bytes) -> None:
+        """Give way to an aggregator that follows ours; correct what else is said of its place."""
+        self.troubles.end_with(place.follower(bytes(payload)))
+        if not self._closing and connection.presence and place.spoilt(bytes(payload)):
+            there = connection.presence(True)
+            self._say(connection, there, codec.encode(there))
 
     def _acknowledged(self, connection: MqttConnection, answer: Any) -> None:
         connection.unacknowledged -= 1

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from fedjury.protocol import codec
-from fedjury.protocol.messages import Abilities, AggregatorPresence, Message, Presence
+from fedjury.protocol.cells import CellWorker
+from fedjury.protocol.messages import Abilities, AggregatorPresence, Message, Presence, Serving
 from fedjury.protocol.topics import CHANNELS
 from fedjury.protocol.transport.mqtt_client import FULL, Client, discarded, properties
 from fedjury.protocol.transport.reasons import LATELY, BrokerLimits
+from fedjury.protocol.transport.succession import Place
 
 
 class MqttConnection:
@@ -25,15 +27,17 @@ class MqttConnection:
         filters: list[str],
         presence: Callable[[bool], Message] | None,
         limits: BrokerLimits,
+        place: Place | None = None,
     ) -> None:
         """``presence``: what it says of itself, online or not, if anything.
 
-        ``topic_of``: where a message belongs.
+        ``topic_of``: where a message belongs. ``place``: of who serves the run.
         """
         self.name = name
         self.client = client
         self.filters = filters
         self.presence = presence
+        self.place = place
         if presence is not None:
             will = presence(False)
             topic, payload = topic_of(will), codec.encode(will)
@@ -69,7 +73,7 @@ class MqttConnection:
         ``five``: the broker speaks MQTT 5.
         """
         channel = CHANNELS[type(message)]
-        if channel.retain and not isinstance(message, Presence | AggregatorPresence):
+        if channel.retain and not isinstance(message, Presence | AggregatorPresence | CellWorker):
             self.retained.pop(topic, None)
             if payload:
                 self.retained[topic] = message, payload
@@ -130,7 +134,7 @@ def hang_up(
 
 
 def presence_of(
-    name: str, serves: AggregatorPresence | None, abilities: Abilities | None
+    name: str, serves: Serving | None, abilities: Abilities | None
 ) -> Callable[[bool], Message] | None:
     """Return what a party says of itself when it comes and goes; None if it says nothing."""
     if serves is not None:

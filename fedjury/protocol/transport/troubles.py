@@ -34,7 +34,9 @@ class Troubles:
         if told.code == reasons.TAKEN_OVER:
             text = f"another client connected to the broker as {name} of run {self._run!r}"
             self.notices.add(text, reasons.RIVAL)
-            self.end_with(f"{text}, and has replaced this one")
+            # Who serves the run looks whether that one follows it, before it comes back.
+            if connection.place is None or connection.cut(now) > reasons.GIVEN_UP:
+                self.end_with(f"{text}, and has replaced this one")
         elif connection.connected:
             self._cut(connection, told, now)
         elif message := connection.client.complaint:
@@ -58,7 +60,7 @@ class Troubles:
     def end_with(self, why: str) -> None:
         """End the network, if its party is the only one of its name: the others try again."""
         if self._sole:
-            self.final = why
+            self.final = self.final or why
 
     def _not_let_in(self, name: str, why: str, kind: str) -> None:
         self.notices.add(f"the broker rejects {name}: {why}", kind)

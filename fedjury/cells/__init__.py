@@ -1,0 +1,1 @@
+"""Cells: brokers with agents of their own, whose updates stay beside them."""
