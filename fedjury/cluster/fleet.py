@@ -14,6 +14,9 @@ from fedjury import processes
 GOODBYE = 10.0
 """Seconds that agents have to leave."""
 
+FAILED = 2
+"""Exit code of a program that people must help: it would only fail again."""
+
 AT_ONCE = 1 << 16
 """Bytes of a log that are told at a time."""
 
@@ -23,7 +26,7 @@ class FleetState(NamedTuple):
 
     pid: int
     ended: int | None
-    """The exit code if it has ended by itself."""
+    """The exit code if it has ended, and is not started again."""
     restarts: int
     """How many times it was started again here, after an error."""
     log: bytes
@@ -51,18 +54,20 @@ class Fleet:
     def look(self) -> FleetState:
         """Start the agents again if they failed, and return how they are."""
         code = self._child.poll()
-        if code:
+        if code not in {None, 0, FAILED}:
             self._restarts += 1
             self._child = self._start()
+            code = None
         with self._log.open("rb") as log:
             log.seek(self._read)
             text = log.read(AT_ONCE)
         self._read += len(text)
-        return FleetState(self._child.pid, None if code else code, self._restarts, text)
+        return FleetState(self._child.pid, code, self._restarts, text)
 
     def stop(self) -> None:
         """Let the agents leave, and end their process."""
         processes.stop(self._child, GOODBYE)
+        self._own.cleanup()
 
     def _start(self) -> subprocess.Popen[bytes]:
         return processes.start(self._command, self._log, self._where, None)

@@ -93,21 +93,15 @@ class WorkerPartitions:
         whole: Matrix = read_only(result)
         return whole
 
-    def _sent(self, argument: Any) -> Any:
-        """Return what stands for an argument, once for all, unless each worker needs a part."""
-        return argument if isinstance(argument, ByColumn) else self._engine.send(argument)
-
     def _results(self, method: str, first: Any, arguments: tuple[Any, ...]) -> Iterator[Any]:
-        sent = [self._sent(argument) for argument in arguments]
-        cuts = places(self.d, self.count)
-        calls = deque[Any]()
+        engine, calls = self._engine, deque[Any]()
+        common = tuple(a if isinstance(a, ByColumn) else engine.send(a) for a in arguments)
         for worker in range(self._shape.workers):
-            own = self._shape.of(worker)
-            columns = slice(cuts[own[0]].start, cuts[own[-1]].stop)
-            given = narrowed(tuple(sent), columns)
-            calls.append(self._engine.call(worker, method, self._number, first, *given))
+            own = narrowed(common, self._shape.columns_of(worker))
+            told = [engine.send(a) if isinstance(a, ByColumn) else a for a in own]
+            calls.append(engine.call(worker, method, self._number, first, *told))
         while calls:
-            yield self._engine.result(calls.popleft())
+            yield engine.result(calls.popleft())
 
 
 def gathered(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,8 @@ from ray import exceptions
 
 from fedjury.cluster.cell import CellWorker, Ingest, Place
 from fedjury.cluster.engine import NotHeld, WorkerLost
-from fedjury.cluster.fleet import Fleet
+from fedjury.cluster.fleet import GOODBYE, Fleet, FleetState
+from fedjury.rules.partitions import ByColumn
 
 LARGE = 1 << 16
 """Bytes of an argument from which on it is sent once for all workers."""
@@ -54,15 +56,21 @@ class RayEngine:
 
     def send(self, value: Any) -> Any:
         """Put a large array where each worker gets it once."""
-        return ray.put(value) if isinstance(value, np.ndarray) and value.nbytes > LARGE else value
+        array = value.values if isinstance(value, ByColumn) else value
+        return ray.put(value) if isinstance(array, np.ndarray) and array.nbytes > LARGE else value
 
     def call(self, worker: int, method: str, *arguments: Any) -> Call:
         """Begin a call."""
         given = [some.result if isinstance(some, Call) else some for some in arguments]
-        return Call(worker, self._actors[worker].call.remote(method, *given))
+        try:
+            return Call(worker, self._actors[worker].call.remote(method, *given))
+        except Exception:  # Ray's own way to say that an actor has ended and will not come back
+            return Call(worker, None)
 
     def result(self, call: Call) -> Any:
         """Wait for the result of a call."""
+        if call.result is None:
+            raise WorkerLost(call.worker)
         try:
             return ray.get(call.result)
         except exceptions.RayTaskError as why:
@@ -93,9 +101,9 @@ class CellActor(CellWorker):
 class FleetActor(Fleet):
     """A fleet as an actor."""
 
-    def where(self) -> Place:
-        """Return where it runs."""
-        return here()
+    def report(self) -> tuple[Place, FleetState]:
+        """Return where it runs, and how it is."""
+        return here(), self.look()
 
 
 def here() -> Place:
@@ -146,6 +154,63 @@ def start_cells(ingests: Sequence[tuple[Callable[..., Ingest], tuple[Any, ...]]]
 def engine(cells: int) -> RayEngine:
     """Return the engine of so many cells' workers, which another process may have started."""
     return RayEngine([ray.get_actor(f"cell-{number}") for number in range(cells)])
+
+
+class Fleets:
+    """The fleets of a cluster as actors on all its machines.
+
+    ``given``: by name, the arguments of ``fedjury spawn``. ``where`` and ``config``: see Fleet.
+    """
+
+    def __init__(self, given: Mapping[str, Sequence[str]], where: Path, config: str) -> None:
+        actor = ray.remote(FleetActor)
+        self._actors = {
+            name: actor.options(name=name, num_cpus=ROOM, **SPREAD).remote(some, where, config)
+            for name, some in given.items()
+        }
+        self._asked: dict[str, Any] = {}  # of each fleet one question at a time
+
+    @property
+    def names(self) -> list[str]:
+        """What they are called."""
+        return list(self._actors)
+
+    def look(self, seconds: float) -> dict[str, tuple[Place, FleetState] | None]:
+        """Return how fleets are that say so within some seconds; None of one whose machine died."""
+        for name, actor in self._actors.items():
+            if name not in self._asked:
+                self._asked[name] = actor.report.remote()
+        asked = list(self._asked.values())
+        done = set(ray.wait(asked, num_returns=len(asked), timeout=seconds)[0])
+        ready = [name for name, question in self._asked.items() if question in done]
+        return {name: self._answer(self._asked.pop(name)) for name in ready}
+
+    def stop(self) -> None:
+        """Let all agents leave."""
+        leaving = [actor.stop.remote() for actor in self._actors.values()]
+        ray.wait(leaving, num_returns=len(leaving), timeout=GOODBYE + 2)
+
+    def _answer(self, question: Any) -> tuple[Place, FleetState] | None:
+        try:
+            place, state = ray.get(question)
+        except exceptions.RayActorError as why:
+            if why.actor_init_failed:
+                raise
+            return None
+        return place, state
+
+
+def end(actors: Sequence[Any]) -> None:
+    """End actors permanently; their names can be given again."""
+    ray.get([actor.stop.remote() for actor in actors])
+    for actor in actors:
+        ray.kill(actor)
+
+
+def places(actors: Sequence[Any]) -> list[Place]:
+    """Return where the workers of cells run."""
+    found: list[Place] = ray.get([actor.where.remote() for actor in actors])
+    return found
 
 
 def machines() -> list[str]:

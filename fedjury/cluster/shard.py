@@ -23,6 +23,10 @@ Numbers = npt.NDArray[np.int64]
 """(m,): rows, by their numbers."""
 
 
+Arguments = tuple[Any, ...]
+"""What a function is given besides."""
+
+
 class Rows(Protocol):
     """The updates of a cell, cut into partitions of columns."""
 
@@ -47,6 +51,11 @@ class Shape:
         each = self.count // self.workers
         return range(worker * each, (worker + 1) * each)
 
+    def columns_of(self, worker: int) -> slice:
+        """Return the columns of a worker's partitions."""
+        cuts, mine = places(self.d, self.count), self.of(worker)
+        return slice(cuts[mine[0]].start, cuts[mine[-1]].stop)
+
 
 class Held(NamedTuple):
     """Neighbouring partitions of the updates: by number (n, w), and where in all columns."""
@@ -57,15 +66,14 @@ class Held(NamedTuple):
     def each(
         self, arguments: tuple[Any, ...]
     ) -> Iterator[tuple[int, int, Matrix, tuple[Any, ...]]]:
-        """Yield the number, the first column and the updates of each, which are read-only.
+        """Yield number, first column, updates and arguments of each partition, to be read only.
 
-        And the arguments as a function is given them there; they were narrowed to all of these.
+        ``arguments``: of those by column, the columns that are held here.
         """
         begin = self.cuts[min(self.parts)].start
         for p, part in self.parts.items():
-            cut = self.cuts[p]
-            given = told(arguments, slice(cut.start - begin, cut.stop - begin))
-            yield p, cut.start, read_only(part), given
+            first, end = self.cuts[p].start, self.cuts[p].stop
+            yield p, first, read_only(part), told(arguments, slice(first - begin, end - begin))
 
 
 class Worker:
@@ -131,20 +139,18 @@ class Worker:
     def map(self, number: int, result: int, function: Filler, rows: int, *arguments: Any) -> None:
         """Hold so many new updates, which a function fills in, under another number."""
         held, made = self._of(number), {}
-        for p, first, part, given in held.each(arguments):
+        for p, first, part, own in held.each(arguments):
             made[p] = np.empty((rows, part.shape[1]), dtype=np.float32)
-            function(part, first, made[p], *given)
+            function(part, first, made[p], *own)
         self._held[result] = Held(made, held.cuts)
 
     def partition(self, number: int, p: int) -> Matrix:
         """Return one partition (n, w)."""
         return self._of(number).parts[p]
 
-    def _answers(
-        self, number: int, function: Function, arguments: tuple[Any, ...]
-    ) -> Iterator[Array]:
-        for _, first, part, given in self._of(number).each(arguments):
-            yield function(part, first, *given)
+    def _answers(self, number: int, function: Function, arguments: Arguments) -> Iterator[Array]:
+        for _, first, part, own in self._of(number).each(arguments):
+            yield function(part, first, *own)
 
     def _of(self, number: int) -> Held:
         try:
