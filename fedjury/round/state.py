@@ -181,11 +181,6 @@ class Training(Replaceable):
     secure: SecureRound | None = None
     """The groups under secure aggregation, where no update comes by itself."""
 
-    @property
-    def answered(self) -> Collected | Answers[Vote]:
-        """Who has answered."""
-        return self.updates
-
 
 @dataclass(frozen=True)
 class JudgingAndTraining(Training):
@@ -195,11 +190,6 @@ class JudgingAndTraining(Training):
     pending: Vector = field(kw_only=True)
     """The candidate in question."""
     votes: Answers[Vote] = field(default_factory=Answers, kw_only=True)
-
-    @property
-    def answered(self) -> Answers[Vote]:
-        """Who has answered: an update is a vote as well."""
-        return self.votes
 
 
 @dataclass(frozen=True)
