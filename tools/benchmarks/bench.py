@@ -28,6 +28,7 @@ from tools.benchmarks import (
     messages,
     network,
     partitioned,
+    spilled,
     training,
 )
 from tools.benchmarks.figures import Figure, in_turn, publish, ratios
@@ -187,10 +188,11 @@ PARTS: dict[str, Callable[[int, Callable[[str], None]], list[Figure]]] = {
     "codecs": codecs,
     "crowd": crowd,
     "defence": defence.measure,
+    "spilled": spilled.measure,
 }
 
-ASKED_FOR = {"secure-dropouts"}
-"""Parts that are left out if nobody asks for them: twenty minutes, and no ratio."""
+ASKED_FOR = {"secure-dropouts", "spilled"}
+"""Parts that are left out if nobody asks for them: twenty minutes and no ratio, or 6 GB of disk."""
 
 
 START = time.monotonic()
