@@ -20,7 +20,7 @@ from fedjury.config.section import SettingsError
 from fedjury.config.settings import load
 from fedjury.rules import cut
 from fedjury.rules.limit import matrices
-from fedjury.rules.partitions import LocalPartitions, places, tree_sum
+from fedjury.rules.partitions import COLUMNWISE, LocalPartitions, columnwise, places, tree_sum
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -119,6 +119,24 @@ def test_a_worker_is_told_its_own_columns(name):
     rules.build(name)(workers, ones(N), context)
     largest = {"foolsgold": N * D * 4 / 4}.get(name, D * 8 / 4)
     assert largest < max(workers.bytes) < largest * 1.05 + 1500
+
+
+def test_a_columnwise_function_is_called_once_where_all_are_in_one_array():
+    """But a sum over partitions is always added in their tree; workers call it for each part."""
+    seen = []
+
+    def ones_of(part, first):
+        seen.append(part.shape[1])
+        return np.ones(part.shape[1], dtype=np.float32)
+
+    columnwise(ones_of)
+    try:
+        assert len(cut(updates("finite"), 16).columns(ones_of)) == D
+        assert seen == [D]
+        cut(np.ones((2, 32), dtype=np.float32), 16).total(ones_of)
+        assert seen[1:] == [2] * 16
+    finally:
+        COLUMNWISE.discard(ones_of)
 
 
 # How sums are added
