@@ -97,8 +97,8 @@ def work(folder: Path, answer: Any) -> None:
     partitions, samples = rows.partitions(np.arange(UPDATES)), np.full(UPDATES, 4)
     seconds = {}
     for name in RULES:
-        start = time.process_time(), time.perf_counter()
+        begun = time.process_time(), time.perf_counter()
         rules.build(name)(partitions, samples, Context())
-        seconds[name] = time.process_time() - start[0], time.perf_counter() - start[1]
+        seconds[name] = time.process_time() - begun[0], time.perf_counter() - begun[1]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     answer.send(Spent(1e3 * writing / UPDATES, seconds, memory))
