@@ -1,6 +1,7 @@
 // What an agent does with what it hears (docs/protocol.md, "What an agent does"), without a socket:
 // messages go in; which topics it needs, and the work that is due, come out.
 
+import { isCalled } from './call.mjs';
 import { checkFit } from './data.mjs';
 import { groupsOf } from './groups.mjs';
 import {
@@ -147,16 +148,18 @@ export class Member {
 
   /** Whether it is asked to train. */
   #called() {
-    const { contributors } = this.round;
-    return contributors === 'all' || contributors.includes(this.name);
+    const { contributors, calls } = this.round;
+    return contributors === 'all' || isCalled(this.name, contributors, calls.contributors);
   }
 
   /** Whether it is asked to judge. */
   #asked() {
-    const { phase, validators, groups } = this.round;
+    const {
+      phase, validators, groups, calls,
+    } = this.round;
     if (phase === 'judge_and_train') return this.#called();
     const asks = phase === 'validate' || (phase === 'validate_groups' && groups > 0);
-    return asks && validators.includes(this.name);
+    return asks && isCalled(this.name, validators, calls.validators);
   }
 
   #judges() {

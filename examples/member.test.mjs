@@ -22,6 +22,11 @@ const MANIFEST = {
 const ROUND = {
   round: 1, attempt: 1, phase: 'train', version: 0, contributors: 'all', validators: [], seconds: 9,
 };
+const CALL = { // with it node-1 is in place 413,306,401
+  number: '000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f',
+  share: 413_306_402,
+  count: 5,
+};
 const DATA = parseCsv('0,255,0,0,255\n1,0,255,255,0\n', 'test.csv');
 const WEIGHTS = Float32Array.from({ length: NETWORK.size }, (_, i) => Math.sin(i));
 
@@ -60,6 +65,29 @@ test('it trains once when called, and says the same at a later attempt', () => {
   assert.deepEqual(answer(member), first);
   member.hear('round', json({ ...ROUND, round: 2, contributors: ['another'] }));
   assert.equal(answer(member), null);
+});
+
+test('it is called by number where its place is below the share, unless it is excepted', () => {
+  const called = (part, call, more = {}) => {
+    const { member } = begun();
+    member.hear('model', pack({ version: 0 }));
+    const calls = { [part]: { ...CALL, ...call } };
+    member.hear('round', json({ ...ROUND, contributors: ['another'], calls, ...more }));
+    return Boolean(answer(member));
+  };
+  assert.equal(called('contributors', {}), true);
+  assert.equal(called('contributors', { share: CALL.share - 1 }), false);
+  assert.equal(called('contributors', { without: ['node-1'] }), false);
+  assert.equal(called('contributors', { share: 0 }, { contributors: ['node-1'] }), true);
+  assert.equal(called('unheard_of', {}), false);
+});
+
+test('it is asked for a vote by number', () => {
+  const { member } = begun();
+  member.hear('model', pack({ version: 0 }));
+  const round = { ...ROUND, phase: 'validate', contributors: [], calls: { validators: CALL } };
+  member.hear('round', json(round));
+  assert.ok(member.wanted().includes('candidate'));
 });
 
 test('it answers the same attempt again when the round comes after a manifest', () => {
@@ -288,6 +316,11 @@ test('what does not fit is refused, and changes nothing', () => {
     ['round', json({ ...ROUND, groups: 10_001 })],
     ['round', json({ ...ROUND, groups: 'all' })],
     ['round', json({ ...ROUND, each: -1 })],
+    ['round', json({ ...ROUND, calls: [] })],
+    ['round', json({ ...ROUND, calls: { contributors: CALL.number } })],
+    ['round', json({ ...ROUND, calls: { contributors: { ...CALL, number: 'ab' } } })],
+    ['round', json({ ...ROUND, calls: { contributors: { ...CALL, share: 2 ** 30 + 1 } } })],
+    ['round', json({ ...ROUND, calls: { validators: { ...CALL, without: ['#'] } } })],
     ['round', Uint8Array.of(0xff, 0xfe, 0)],
     ['model', Uint8Array.of(0xc1)],
     ['model', pack({})],

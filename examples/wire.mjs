@@ -10,6 +10,7 @@ export { BadMessage };
 
 const MOST_LOOK_BACK = 10_000;
 const MOST_GROUPS = 10_000;
+const MOST_EXCEPTIONS = 100_000;
 const MOST_PARAMETERS = 8_000_000; // ours: as float32 they are as long as brokers let a message be
 
 const NAME = /^[A-Za-z0-9_-]{1,64}$/;
@@ -71,7 +72,7 @@ const MANIFEST = {
 
 /** What is meant where a manifest, or a round, does not say it. */
 const LEFT_OUT = { classes: 0, input_shape: [], counts: false, secure: {} };
-const NO_GROUPS = { groups: 0, each: 0 };
+const NO_GROUPS = { groups: 0, each: 0, calls: {} };
 
 const bytes = (least, most, of = 1) => [
   (v) => v instanceof Uint8Array,
@@ -104,6 +105,15 @@ const UNMASK = { ...ATTEMPT, survivors: bytes(1, MOST_MEMBERS / 8) };
 
 const PHASES = ['train', 'validate_groups', 'validate', 'judge_and_train', 'done'];
 
+const isMap = (v) => v !== null && typeof v === 'object' && !Array.isArray(v);
+const PARTS = ['contributors', 'validators', 'evaluators']; // others are skipped
+const ofParts = (calls) => PARTS.filter((part) => Object.hasOwn(calls, part)).map((p) => calls[p]);
+const isCall = (call) => isMap(call) && isText(call.number) && isInt(call.share)
+  && isInt(call.count) && names[0](call.without ?? []);
+const fitsCall = (call) => /^[0-9a-f]{64}$/.test(call.number)
+  && call.share >= 0 && call.share <= 2 ** 30 && int()[1](call.count)
+  && names[1](call.without ?? []) && (call.without ?? []).length <= MOST_EXCEPTIONS;
+
 const ROUND = {
   round: int(1),
   attempt: int(1),
@@ -117,6 +127,7 @@ const ROUND = {
   seconds: number((v) => v >= 0),
   groups: int(0, MOST_GROUPS),
   each: int(),
+  calls: [(v) => isMap(v) && ofParts(v).every(isCall), (v) => ofParts(v).every(fitsCall)],
 };
 
 /** Check a map against what each of its keys must be; other keys are skipped. */

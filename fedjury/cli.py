@@ -50,6 +50,8 @@ COMMANDS = {
         "fedjury.broker.__main__", "run a private broker on this machine, until Ctrl-C"
     ),
     "broker check": Command("fedjury.broker.check", "tell whether a broker will do"),
+    "ingest": Command("fedjury.cells.__main__", "keep the updates of a cell beside its broker"),
+    "cells": Command("fedjury.broker.cells", "write brokers for cells of agents, with bridges"),
     "enroll": Command("fedjury.broker.enrol", "make logins and certificates"),
     "watch": Command("fedjury.monitor.terminal.__main__", "watch a run in the terminal"),
     "page": Command("fedjury.monitor.web.__main__", "show the live page in a browser"),

@@ -59,6 +59,8 @@ class Purpose(IntEnum):
     """Who is in a group with whom."""
     GROUP_HISTORY = 26
     """Which of a round's groups is remembered, as what is usual for a group."""
+    CALLS = 27
+    """The key of the numbers that call agents, where it is no secret."""
 
     SAMPLE_ORDER = 40
     """The order in which an agent visits its samples."""

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fedjury.protocol.call import Selection
 from fedjury.protocol.messages import (
     Candidate,
     GroupCandidate,
@@ -151,11 +152,11 @@ def on_message(agent: Agent, message: Message) -> tuple[Agent, Assignment | None
             return agent, None
 
 
-def concerned(agent: Agent, names: str | Collection[str]) -> Collection[str]:
-    """Name those of ``names`` (or "all") that this agent stands for: itself, or who share it."""
+def concerned(agent: Agent, asked: Selection) -> Collection[str]:
+    """Name those of the ``asked`` that this agent stands for: itself, or who share it."""
     if agent.shares is None:
-        return (agent.name,) if names == "all" or agent.name in names else ()
-    return agent.shares if names == "all" else [name for name in names if name in agent.shares]
+        return (agent.name,) if agent.name in asked else ()
+    return asked.among(agent.shares)
 
 
 NOTHING: Mapping[str, Any] = {
@@ -201,7 +202,7 @@ def react(agent: Agent) -> tuple[Agent, Assignment | None]:
     turn = (now.round, now.attempt)
     if now.phase is Phase.TRAIN:
         ready = agent.latest == now.version and agent.trained != turn
-        if ready and concerned(agent, now.contributors):
+        if ready and concerned(agent, now.trains):
             return agent.but(trained=turn), Train(*turn, now.version)
     if now.phase is Phase.VALIDATE_GROUPS:
         return _judge_groups(agent, now)
@@ -209,7 +210,7 @@ def react(agent: Agent) -> tuple[Agent, Assignment | None]:
         return _look_at_candidate(agent, now)
     if agent.voted == turn:
         return agent, None
-    if now.phase is Phase.JUDGE_AND_TRAIN and concerned(agent, now.contributors):
+    if now.phase is Phase.JUDGE_AND_TRAIN and concerned(agent, now.trains):
         return _judge(agent, now, Contribute)
     return agent, None
 
@@ -217,10 +218,10 @@ def react(agent: Agent) -> tuple[Agent, Assignment | None]:
 def _look_at_candidate(agent: Agent, now: Round) -> tuple[Agent, Assignment | None]:
     """Measure the candidate, or judge it, as far as this agent is asked to."""
     turn = (now.round, now.attempt)
-    measures = agent.measured != turn and concerned(agent, now.evaluators)
+    measures = agent.measured != turn and concerned(agent, now.measures)
     if measures and agent.candidate == turn:
         return agent.but(measured=turn), Evaluate(*turn)
-    if agent.voted != turn and concerned(agent, now.validators):
+    if agent.voted != turn and concerned(agent, now.votes):
         return _judge(agent, now, Judge)
     if measures and agent.asked != turn:
         return agent.but(asked=turn), Fetch((), candidate=True)
@@ -247,7 +248,7 @@ def groups_given(agent: Agent, now: Round) -> dict[str, tuple[int, ...]]:
 
     None judge anything where there are no groups.
     """
-    mine = set(concerned(agent, now.validators) if now.groups else ())
+    mine = set(concerned(agent, now.votes) if now.groups else ())
     return {name: now.groups_of(place) for place, name in enumerate(now.validators) if name in mine}
 
 

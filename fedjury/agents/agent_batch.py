@@ -23,6 +23,7 @@ from fedjury.agents.voting import Validators
 from fedjury.attacks import AttackContext, RoundContext
 from fedjury.learning.partition import PartitionSpec
 from fedjury.learning.weights import Vector
+from fedjury.protocol.call import Selection
 from fedjury.protocol.messages import (
     AttackVector,
     ColluderUpdate,
@@ -48,6 +49,8 @@ hold unequal numbers of samples are cut by these (``chunks_by_size``): there, as
 put together, bits are the same because the products of one member do not depend on the others'.
 """
 
+
+NOBODY = Selection(())
 
 Said = TypeVar("Said", bound=Vote | GroupVotes)
 
@@ -94,7 +97,10 @@ class AgentBatch:
         self._round, self._attempt = (-1, -1), 0
         self._start: Vector | None = None
         """What is trained from, if not the version of the round: a candidate."""
-        self._contributors: str | tuple[str, ...] = ()
+        self._selection = NOBODY
+        """Who is called to train in the round."""
+        self._called, self._attackers = 0, 0
+        """How many are, of all agents, and how many of them attack; 0 where all are called."""
         self._planned: set[str] = set()
         self._chunks: deque[tuple[bool, tuple[Member, ...]]] = deque()
         """Who is still to train, and whether they are evil."""
@@ -127,7 +133,7 @@ class AgentBatch:
 
     def exclude(self, absent: frozenset[str]) -> None:
         """From now on, leave out of rounds to which all are called those who have not come."""
-        self._absent, self._contributors = absent, ()
+        self._absent, self._selection = absent, NOBODY
 
     def begin(self, message: Round) -> None:
         """Plan the training of a round; what was learnt for it already is kept.
@@ -141,10 +147,10 @@ class AgentBatch:
             return
         if turn != self._round or self._start is not None:
             self._reset(turn, None, message.seconds)
-        elif message.contributors == self._contributors:
+        elif message.trains == self._selection:
             return
-        self._contributors = message.contributors
-        self._plan(message.contributors)
+        self._select(message.trains)
+        self._plan(message.trains.among(self._member))
 
     def contribute(self, message: Round, task: Contribute, candidate: Vector) -> None:
         """Let the called members judge a candidate, and plan the training of those who pass it.
@@ -159,10 +165,10 @@ class AgentBatch:
             self._reset(turn, candidate, message.seconds)
         elif message.attempt == self._attempt:
             return
-        self._attempt, self._contributors = message.attempt, message.contributors
-        names = self._member if message.contributors == "all" else message.contributors
+        self._attempt = message.attempt
+        self._select(message.trains)
         out = self._absent | self._empty
-        selected = [name for name in names if name in self._member and name not in out]
+        selected = [name for name in message.trains.among(self._member) if name not in out]
         judging = JudgeTask(task.round, task.attempt, task.versions)
         votes = self.votes(selected, judging, candidate, made_in=task.round - 1)
         self._verdicts = {vote.agent: vote for vote in votes if isinstance(vote, Vote)}
@@ -183,10 +189,15 @@ class AgentBatch:
         if self._colluders is not None:
             self._colluders.begin(turn, seconds)
 
-    def _plan(self, contributors: str | Sequence[str]) -> None:
+    def _select(self, selection: Selection) -> None:
+        """Take note of who is called to train, also of others' agents."""
+        self._selection, self._called = selection, selection.size(self._everybody)
+        everybody = selection.names == "all"
+        self._attackers = 0 if everybody else len(selection.among(self.members.attackers))
+
+    def _plan(self, called: Collection[str]) -> None:
         """Put those who are called and not planned yet into chunks, the evil ones first."""
-        names = self._member if contributors == "all" else contributors
-        selected = [self._member[name] for name in names if name in self._member]
+        selected = [self._member[name] for name in called]
         done = self._planned | self._absent | self._empty
         selected = sorted(
             (member for member in selected if member.name not in done),
@@ -215,14 +226,13 @@ class AgentBatch:
         known = [self.models[v] for v in sorted(self.models) if v <= version]
         if self._start is not None:
             known = [*known, weights][-self._look_back - 1 :]
-        everybody = self._contributors == "all"
         context = RoundContext(
             number,
             tuple(member.number for member in members),
             self._seed,
             tuple(known),
-            self._everybody if everybody else len(self._contributors),
-            0 if everybody else len(self.members.attackers.intersection(self._contributors)),
+            self._called,
+            self._attackers,
         )
         names = [member.name for member in members]
         self._from.update(dict.fromkeys(names, weights))
@@ -374,9 +384,9 @@ class AgentBatch:
         if self._group_size is None or not self._attacked(round_):
             return ()
         spec = self._spec
-        names = self._contributors
-        if isinstance(names, str):
-            names = tuple(spec.name(number) for number in range(spec.n))
+        names = {*self._selection.among([spec.name(number) for number in range(spec.n)])}
+        if self._selection.names != "all":
+            names.update(self._selection.names)
         groups = draw_groups(names, self._group_size, stream(self._seed, Purpose.GROUPS, round_))
         out = self.members.attackers
         return [number for number, group in enumerate(groups) if not out.isdisjoint(group)]

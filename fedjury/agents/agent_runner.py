@@ -264,19 +264,19 @@ class AgentRunner:
                 for version in group_versions:
                     self.transport.fetch(agent.name, GroupHistory, version)
             case Train() | Contribute():
-                selected = concerned(agent, agent.round.contributors)
+                selected = concerned(agent, agent.round.trains)
                 self._tasks.update(dict.fromkeys(selected, task))
                 self._fresh.extend(selected)
                 if isinstance(task, Contribute):
                     self._contribute(agent.round, task)
             case Judge():
-                selected = concerned(agent, agent.round.validators)
+                selected = concerned(agent, agent.round.votes)
                 self.voting.setdefault(task, []).extend(selected)
             case JudgeGroups():
                 given = groups_given(agent, agent.round)
                 self._group_tasks.ask(task, given)
             case Evaluate():
-                selected = concerned(agent, agent.round.evaluators)
+                selected = concerned(agent, agent.round.measures)
                 self._measuring.setdefault(task, []).extend(selected)
 
     def _contribute(self, message: Round, task: Contribute) -> None:

@@ -57,11 +57,8 @@ class Coordinator:
             self._turn, self._vector, self._due, self._made = turn, None, False, False
             self._called.clear()
             self._updates.clear()
-        everybody = message.contributors == "all"
-        self._contributors = self._agents if everybody else len(message.contributors)
-        self._called |= self._attackers.keys() & (
-            self._attackers if everybody else message.contributors
-        )
+        self._contributors = message.trains.size(self._agents)
+        self._called.update(message.trains.among(self._attackers))
         self._seconds = min(message.seconds, LONGEST)
 
     def on_message(self, update: ColluderUpdate, now: float) -> None:

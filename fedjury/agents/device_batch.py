@@ -144,7 +144,7 @@ class DeviceBatch:
         if turn != self._round or self._start is not None:
             self._reset(turn, None)
         if message.phase is Phase.TRAIN:
-            self._planned = message.contributors == "all" or self.name in message.contributors
+            self._planned = self.name in message.trains
 
     def contribute(self, message: Round, task: Contribute, candidate: Vector) -> None:
         """Judge a candidate (d,), and plan to train from it if it is clean."""

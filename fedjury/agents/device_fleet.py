@@ -78,10 +78,8 @@ class DeviceFleet:
 
     def contribute(self, message: Round, task: Contribute, candidate: Vector) -> None:
         """Let the selected ones judge a candidate (d,), and plan to train from it if clean."""
-        selected = message.contributors
-        for name, batch in self._batches.items():
-            if selected == "all" or name in selected:
-                batch.contribute(message, task, candidate)
+        for name in message.trains.among(self._batches):
+            self._batches[name].contribute(message, task, candidate)
         self._plan()
 
     def _plan(self) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from fedjury import detection, judges, rules
 from fedjury.aggregator import guarded
+from fedjury.aggregator.in_cells import strategy_in, sums_of, told_to_cells
 from fedjury.aggregator.matrix_pool import MatrixPool
 from fedjury.aggregator.noisy import noisy_mean_of
 from fedjury.aggregator.pooling import pool_of
@@ -235,7 +236,9 @@ def round_config_of(
         limits=settings.limits,
         evaluation=settings.evaluation,
         groups=settings.groups,
-        collecting=strategy_of(settings),
+        cells=settings.cells,
+        collecting=strategy_in(settings, strategy_of(settings)),
+        sums=sums_of(settings),
         server_validator=look.server_validator,
         pool=pool_of(settings.validation, classes, notices.add),
         forced=forced(settings, partition_spec_of(settings)),
@@ -374,4 +377,5 @@ def manifest_of(settings: Settings, model: OwnModel, data: Dataset | None = None
         counts=settings.validation.decide == "pooled",
         group_judge=settings.validation.group_judge,
         secure=least_of(settings),
+        cells=told_to_cells(settings),
     )

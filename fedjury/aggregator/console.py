@@ -160,4 +160,6 @@ def _some(record: RoundRecord) -> str:
     """Name the first of those who are missing."""
     names = record.absent[:SHOWN]
     more = ", ..." if record.missing > len(names) else ""
-    return f" ({', '.join(names)}{more})" if names else ""
+    cells = [f"cell {cell}: {count:,}" for cell, count in record.cells.items()]
+    told = [f"{', '.join(names)}{more}"] * bool(names) + [", ".join(cells)] * bool(cells)
+    return f" ({'; '.join(told)})" if told else ""

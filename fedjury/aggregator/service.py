@@ -8,14 +8,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, get_args
 
+from fedjury.aggregator.cells import Cells
+from fedjury.aggregator.cells_online import CellsOnline
 from fedjury.aggregator.history import History as Series
 from fedjury.aggregator.store import RunStore
+from fedjury.protocol.cells import CellPresence, CellUp, CellWorker, PartialSum, Tally
 from fedjury.protocol.logs import InvalidMessages
 from fedjury.protocol.messages import (
     PROTOCOL,
     AggregatorPresence,
     BadMessage,
     Candidate,
+    CellLink,
+    CellMember,
     Decline,
     GroupCandidate,
     GroupHistory,
@@ -125,9 +130,13 @@ class Aggregator:
         """
         self.connection = connection
         key = store.secret("groups") if config.groups.by_key else b""
-        self.config = dataclasses.replace(config, group_key=key)
+        many = config.sampling.names and not config.sampling.by_seed
+        call_key = store.secret("calls") if many else b""
+        self.config = dataclasses.replace(config, group_key=key, call_key=call_key)
         self._history, self._history_due, self._history_sent = Series(records), 0.0, False
         self.online: set[str] = set()
+        self.cells = Cells(config.limits.agents)
+        self._kept_in = CellsOnline()
         self._cannot_vote: set[str] = set()
         self._can_evaluate: set[str] = set()
         self.control = control or Control()
@@ -157,7 +166,8 @@ class Aggregator:
         self.connection.transport.codecs |= dict.fromkeys(kinds, manifest.history_codec)
         since = round(time.time(), 6) if since is None else since
         there = AggregatorPresence(online=True, since=since, partition=partition)
-        answers = Update, Vote, GroupVotes, Metrics, Decline, Presence
+        kept = get_args(CellUp) if self.config.cells.count else (Update,)
+        answers = *kept, Vote, GroupVotes, Metrics, Decline, Presence, CellMember, CellLink
         secure = get_args(SecureUp) if self.config.secure else ()
         self.connection.subscribe(*answers, *secure, serves=there)
         self.connection.transport.watch_drops(self.connection.name)
@@ -251,6 +261,7 @@ class Aggregator:
             self._cannot_vote,
             self._can_evaluate,
             self.control.paused,
+            self.cells.of,
         )
         state = self.take(state, tick)
         for text in self.config.troubles():
@@ -288,18 +299,28 @@ class Aggregator:
         finally:
             self._mind_connection()
         match message:
+            case Tally() | PartialSum():
+                return message
+            case CellPresence() | CellWorker():
+                return self._note_cell(message)
             case Update() | Vote() | GroupVotes() | Metrics() | Decline():
                 return message
             case SecureKeys() | SecureShares() | MaskedUpdate() | UnmaskShares():
                 return message
             case Presence():
                 return self._note(message)
+            case CellMember():
+                self.cells.place(message.agent, message.cell)
+            case CellLink(cell, online):
+                if told := self.cells.link(cell, self.online, self._clock(), up=online):
+                    self._screen.say(told)
         return None
 
     def _note(self, message: Presence) -> InvalidMessage | None:
         """Note who is there and who is not, and what they can do."""
         agent = message.agent
         self._unheard.discard(agent)
+        self.cells.hear(agent)
         self._cannot_vote.discard(agent)
         self._can_evaluate.discard(agent)
         if not message.online:
@@ -313,6 +334,15 @@ class Aggregator:
             if message.evaluates:
                 self._can_evaluate.add(agent)
         return None
+
+    def _note_cell(self, message: CellPresence | CellWorker) -> InvalidMessage | None:
+        """Note which agents a cell has; none, while nobody takes their updates."""
+        refused = None
+        for presence in self._kept_in.news(message):
+            if presence.online:
+                self.cells.place(presence.agent, message.cell)
+            refused = self._note(presence) or refused
+        return refused
 
     def _mind_connection(self) -> None:
         """Tell people when the broker goes and comes, and take for gone who does not come with it.
@@ -329,7 +359,10 @@ class Aggregator:
             self._screen.say("the broker is back" if connected else GONE)
             self._unheard = set(self.online) if connected else set()
             self._unheard_until = self._clock() + self.config.collect.seconds
-        elif self._unheard and self._clock() >= self._unheard_until:
+            self.cells.again(self._clock())
+        elif connected:
+            self.online -= self.cells.lost(self.online, self._clock())
+        if self._unheard and self._clock() >= self._unheard_until:
             self.online -= self._unheard
             self._unheard = set()
 

@@ -113,7 +113,7 @@ class _EnrolmentFolder:
     def __init__(self, folder: Path, known: Enrolment) -> None:
         self.folder, self.known = folder, known
         self.broker = folder / BROKER
-        owner = _user_of_mosquitto() if os.geteuid() == 0 else None
+        owner = user_of_mosquitto() if os.geteuid() == 0 else None
         private_files.folder(self.broker, owner)
         self.kept = passwords.read(self.broker / "passwords")
         """Login -> what the broker keeps of its password."""
@@ -225,7 +225,7 @@ class _EnrolmentFolder:
             private_files.write(home / "mosquitto_sub", "\n".join(options) + "\n")
 
 
-def _user_of_mosquitto() -> int:
+def user_of_mosquitto() -> int:
     """Return the user that Mosquitto becomes when root starts it."""
     for name in ("mosquitto", "nobody"):
         with contextlib.suppress(KeyError):

@@ -94,14 +94,14 @@ def configuration(folder: Path, tls: str, page: int = 0, *, many_runs: bool = Fa
     text = CONFIGURATION.read_text(encoding="utf-8")
     if tls:
         listener = f"listener {TLS_PORT}\n{_encrypted(folder, tls)}".rstrip()
-        text = _instead(text, "listener", listener)
+        text = instead(text, "listener", listener)
     if tls == "certificates":
-        text = _instead(text, "password_file", "# Certificates take the place of passwords.")
+        text = instead(text, "password_file", "# Certificates take the place of passwords.")
     else:
-        text = _instead(text, "password_file", f"password_file {folder}/passwords")
-    text = _instead(text, "acl_file", f"acl_file {folder}/acl")
+        text = instead(text, "password_file", f"password_file {folder}/passwords")
+    text = instead(text, "acl_file", f"acl_file {folder}/acl")
     if many_runs:
-        text = _instead(text, "use_username_as_clientid", MANY_RUNS)
+        text = instead(text, "use_username_as_clientid", MANY_RUNS)
     if page:
         text += _for_people(page, folder / "page", encrypted=bool(tls)) + KNOWN
         text += _encrypted(folder, tls)
@@ -114,7 +114,7 @@ def on_loopback(text: str, port: int, page: tuple[int, Path] | None = None) -> s
     ``page``: another port, for the live page, whose files are in that folder.
     """
     text, _, _ = text.partition(FOR_PEOPLE)
-    text = _instead(text, "listener", f"listener {port} 127.0.0.1")
+    text = instead(text, "listener", f"listener {port} 127.0.0.1")
     if page is None:
         return text
     # What a listener is told of logins and encryption holds for it alone.
@@ -127,9 +127,9 @@ def on_loopback(text: str, port: int, page: tuple[int, Path] | None = None) -> s
 
 def anonymous(text: str) -> str:
     """Let everybody in who reaches the port, under any name: for this machine alone."""
-    text = _instead(text, "allow_anonymous", "allow_anonymous true")
+    text = instead(text, "allow_anonymous", "allow_anonymous true")
     for needless in ("password_file", "acl_file", "use_username_as_clientid"):
-        text = _instead(text, needless, f"# no {needless}")
+        text = instead(text, needless, f"# no {needless}")
     return text
 
 
@@ -146,6 +146,11 @@ def _encrypted(folder: Path, tls: str) -> str:
         return ""
     text = ENCRYPTED + (CERTIFIED if tls == "certificates" else "")
     return text.format(folder=folder)
+
+
+def without(login: str, text: str) -> str:
+    """Return rules without the part of one login: it may then do no more than everybody."""
+    return re.sub(rf"(?m)^user {login}\n(?:topic .*\n)*", "", text)
 
 
 def beside(text: str) -> str:
@@ -178,7 +183,7 @@ def below(root: str, text: str) -> str:
     return "\n".join(lines).replace(f"{ROOT}/", f"{root}/") + "\n"
 
 
-def _instead(text: str, setting: str, line: str) -> str:
+def instead(text: str, setting: str, line: str) -> str:
     """Put something in the place of the one line that makes a setting."""
     # A function, for what is put in may hold a backslash.
     changed, count = re.subn(rf"(?m)^{setting} .*$", lambda _: line, text)

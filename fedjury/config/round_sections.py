@@ -68,6 +68,17 @@ class Sampling(Section):
     newcomers: int = Field(
         0, ge=0, description="agents admitted in a round once the run has begun; 0: no limit"
     )
+    names: int = Field(
+        200,
+        ge=0,
+        description="agents that a round calls by their names at the most; more are called by a "
+        "number and a share, with names for exceptions; 0: always by their names",
+    )
+    by_seed: bool = Field(
+        False,
+        description="numbers that call agents are made from run.seed, so that runs can be "
+        "compared; false: from a key that the aggregator keeps to itself",
+    )
 
 
 class Collect(Section):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from fedjury.config.section import Flag, Names, Section, SettingsError, Text, must
 
@@ -62,6 +62,37 @@ def is_root(text: str) -> bool:
         and all(text.split("/"))
         and not text.startswith("$")
     )
+
+
+class Cells(Section):
+    """Brokers with agents of their own, beside which updates are kept."""
+
+    count: Annotated[int, Flag("--cells", "N")] = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="cells that keep their updates, each with an ingest worker (fedjury ingest) "
+        "beside its broker, numbered from 1; 0: updates come up to the aggregator",
+    )
+    engine: Literal["none", "ray"] = Field(
+        "none",
+        description="what connects the ingest workers: none: they send sums, and the rule must be "
+        "one of those; ray: any rule works on the updates where they are (fedjury cluster)",
+    )
+    address: Text = Field(
+        "", description="HOST:PORT of Ray's head, where engine is ray; fedjury cluster up knows it"
+    )
+    seconds: float = Field(
+        30.0,
+        ge=0.1,
+        description="longest time for a cell to add up its updates, or to be collected again after "
+        "its worker was lost; then the round does without it",
+    )
+
+    @model_validator(mode="after")
+    def _an_engine_has_cells(self) -> Self:
+        must(self.count or self.engine == "none", "cells.engine", self.engine, "none without cells")
+        return self
 
 
 class Broker(Section):

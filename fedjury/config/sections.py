@@ -20,7 +20,7 @@ from fedjury.config.round_sections import (
     Sampling,
     Validation,
 )
-from fedjury.config.run_sections import Broker, Data, Model, Run, Wire
+from fedjury.config.run_sections import Broker, Cells, Data, Model, Run, Wire
 from fedjury.config.section import Section, SettingsError, must
 from fedjury.config.sizes import Dirichlet, LogNormal, Sizes, Uniform
 
@@ -29,6 +29,7 @@ __all__ = [
     "Aggregation",
     "Backdoor",
     "Broker",
+    "Cells",
     "Collect",
     "Data",
     "Detection",
@@ -81,6 +82,7 @@ class Settings(Section):
     sampling: Sampling = Field(default_factory=Sampling)
     groups: Groups = Field(default_factory=Groups)
     collect: Collect = Field(default_factory=Collect)
+    cells: Cells = Field(default_factory=Cells)
     validation: Validation = Field(default_factory=Validation)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     detection: Detection = Field(default_factory=Detection)

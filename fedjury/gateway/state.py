@@ -254,8 +254,7 @@ def _collecting(state: GatewayState) -> Round:
 
 def _called(state: GatewayState, now: Round) -> frozenset[str]:
     """Return those of our agents who are called."""
-    called = state.slots if now.contributors == "all" else now.contributors
-    return frozenset(called).intersection(state.slots)
+    return frozenset(now.trains.among(state.slots))
 
 
 def _slot(state: GatewayState, client: str, round_: Round, now: float) -> str:

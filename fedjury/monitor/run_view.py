@@ -134,7 +134,7 @@ def _told(run: Run, kind: type, topic: str, payload: bytes, topics: Topics) -> R
             model = sanitize.text(manifest.model, 40)
             return replace(run, model=model, parameters=manifest.parameters, removed=False)
         case Round() as opened:
-            selected = None if opened.contributors == "all" else len(opened.contributors)
+            selected = None if opened.contributors == "all" else opened.trains.size(0)
             return replace(
                 run,
                 phase=str(opened.phase),
@@ -142,7 +142,7 @@ def _told(run: Run, kind: type, topic: str, payload: bytes, topics: Topics) -> R
                 attempt=opened.attempt,
                 selected=selected,
                 version=opened.version,
-                validators=len(opened.validators),
+                validators=opened.votes.size(0),
                 removed=False,
             )
         case RoundLog(RoundRepeated() as record):

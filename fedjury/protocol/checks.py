@@ -5,11 +5,14 @@ It returns the value, or raises ``BadMessage``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedjury.protocol.call import DIGITS, PARTS, WHOLE, Call
+from fedjury.protocol.cells import MAX_CELL_AGENTS
 from fedjury.protocol.compression import Packed, decompress
 from fedjury.protocol.counts import unpacked
 from fedjury.protocol.messages import MAX_COUNT, BadMessage, Phase, Reason, Vector
@@ -17,6 +20,12 @@ from fedjury.protocol.secure import MAX_NEIGHBOURS
 from fedjury.protocol.topics import NAME
 
 MAX_NAMES = 1_000_000
+MAX_EXCEPTIONS = 100_000
+"""Names of agents that a call by number does not mean."""
+
+NUMBER = re.compile(f"[0-9a-f]{{{DIGITS}}}")
+"""What agents are called by."""
+
 MAX_LOOK_BACK = 10_000
 MAX_EVIDENCE = 101
 """Numbers in a vote's evidence."""
@@ -86,6 +95,7 @@ def piece(least: int, most: int, of: int = 1) -> Check:
 
 count, positive, look_back = whole(0, MAX_COUNT), whole(1, MAX_COUNT), whole(0, MAX_LOOK_BACK)
 how_many_groups = whole(0, MAX_GROUPS)
+life, width = whole(0, 2**53), whole(1, 8)
 
 
 def momentum(key: str, value: Any, limits: Limits) -> float:
@@ -196,6 +206,32 @@ def neighbours(key: str, value: Any, _: Limits) -> str:
     return str(value)
 
 
+def some_names(key: str, value: Any, _: Limits) -> str:
+    """Take the names of a cell's agents with a blank between two, or none."""
+    typed(key, value, str)
+    given = value.split(" ", MAX_CELL_AGENTS) if value else []
+    in_range(key, len(given) <= MAX_CELL_AGENTS and all(map(NAME.fullmatch, given)))
+    return str(value)
+
+
+def refused(key: str, value: Any, limits: Limits) -> dict[str, int]:
+    """Take why messages were refused, and how often; reasons that we do not know are skipped."""
+    typed(key, value, dict)
+    in_range(key, len(value) <= MAX_METRICS)
+    counted = {words(key, name, limits): count(key, often, limits) for name, often in value.items()}
+    known = {reason.value for reason in Reason}
+    return {name: often for name, often in counted.items() if name in known}
+
+
+def summed(key: str, value: Any, limits: Limits) -> bytes:
+    """Take the numbers of a sum: at most eight bytes each, and one for its weight."""
+    typed(key, value, bytes)
+    length = (limits.parameters or limits.size // 8) + 1
+    if not 0 < len(value) <= 8 * length:
+        raise BadMessage(Reason.WRONG_LENGTH, f"{key}: {len(value):,} bytes")
+    return bytes(value)
+
+
 def masked(key: str, value: Any, limits: Limits) -> bytes:
     """Take what is packed of an update under masks: at most four bytes a number."""
     typed(key, value, bytes)
@@ -224,6 +260,25 @@ def names(key: str, value: Any, _: Limits) -> tuple[str, ...]:
 def contributors(key: str, value: Any, limits: Limits) -> str | tuple[str, ...]:
     """Take names, or all."""
     return "all" if value == "all" else names(key, value, limits)
+
+
+def calls(key: str, value: Any, limits: Limits) -> dict[str, Call]:
+    """Take who is called by number for what; parts that we do not know are skipped."""
+    typed(key, value, dict)
+    return {part: _call(f"{key}.{part}", value[part], limits) for part in PARTS if part in value}
+
+
+def _call(key: str, value: Any, limits: Limits) -> Call:
+    typed(key, value, dict)
+    if not value.keys() >= {"number", "share", "count"}:
+        raise BadMessage(Reason.MISSING_KEY, f"{key} needs number, share and count")
+    digits = value["number"]
+    typed(f"{key}.number", digits, str)
+    in_range(f"{key}.number", bool(NUMBER.fullmatch(digits)))
+    share = whole(0, WHOLE)(f"{key}.share", value["share"], limits)
+    without = names(f"{key}.without", value.get("without", []), limits)
+    in_range(f"{key}.without", len(without) <= MAX_EXCEPTIONS)
+    return Call(digits, share, count(f"{key}.count", value["count"], limits), without)
 
 
 def dimensions(key: str, value: Any, limits: Limits) -> tuple[int, ...]:

@@ -8,11 +8,21 @@ Whether a message fits the round is for the round to say.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import msgpack
 import numpy as np
 
+from fedjury.protocol.cells import (
+    TALLY_LONGEST,
+    CellPresence,
+    CellWorker,
+    PartialSum,
+    SumRequest,
+    Tally,
+    listed,
+)
 from fedjury.protocol.checks import MAX_GROUPS, Limits, count
 from fedjury.protocol.codecs.encoding import Encode
 from fedjury.protocol.compression import compress, most_bytes
@@ -24,6 +34,8 @@ from fedjury.protocol.messages import (
     AttackVector,
     BadMessage,
     Candidate,
+    CellLink,
+    CellMember,
     Decline,
     GroupCandidate,
     GroupVotes,
@@ -42,7 +54,7 @@ from fedjury.protocol.messages import (
 from fedjury.protocol.record import RecordError
 from fedjury.protocol.schema import CHECKS, PAYLOAD, REQUIRED, VECTORS
 from fedjury.protocol.secure import LONGEST, MaskedUpdate
-from fedjury.protocol.topics import CHANNELS, JSON, USUAL, Topics
+from fedjury.protocol.topics import CHANNELS, JSON, PLAIN, USUAL, Topics
 
 MAX_KEYS = 64
 """Keys of a binary map, known or not. It holds no lists: what announces one is not allocated."""
@@ -58,18 +70,31 @@ LONGEST_METRICS = 8000
 """Bytes of the longest metrics."""
 
 LEFT_OUT: dict[type[Message], tuple[str, ...]] = {
-    Manifest: ("counts", "group_judge", "secure"),
+    Manifest: ("counts", "group_judge", "secure", "cells"),
     Update: ("metrics", "changed", "changed_errors", "counts"),
     Vote: ("changed", "changed_errors", "counts"),
-    Round: ("evaluators", "groups", "each"),
+    Round: ("evaluators", "groups", "each", "calls"),
     Decline: ("why",),
+    SumRequest: ("centre",),
+    Tally: ("refused", "invalid"),
 }
 """Keys that are not written where they are empty; a 0 is written."""
 
-NOT_IF_ZERO = frozenset({"groups", "each", "group_judge", "why"})
+NOT_IF_ZERO = frozenset({"groups", "each", "group_judge", "why", "invalid"})
 """Keys of those that are not written where they are 0, or an empty text, either."""
 
-BROADCAST = (Manifest, Round, Model, Candidate, GroupCandidate, AttackVector)
+SMALL_KINDS = (
+    Presence,
+    AggregatorPresence,
+    Presence1,
+    Heartbeat,
+    CellLink,
+    CellMember,
+    CellWorker,
+)
+"""What says a few words alone."""
+
+BROADCAST = (Manifest, Round, Model, Candidate, GroupCandidate, AttackVector, SumRequest)
 """What many get, one topic each."""
 
 
@@ -79,7 +104,11 @@ def encode(message: Message, codec: str = "float32", by: Encode | None = None) -
     channel = CHANNELS[kind]
     if isinstance(message, LOGS):
         return _dumped(log_to_json(message.record))
+    if isinstance(message, CellLink):
+        return b"%d" % message.online
     content = {key: _plain(getattr(message, key), codec, by) for key in PAYLOAD[kind]}
+    if isinstance(message, Round):
+        content["calls"] = {part: asdict(call) for part, call in message.calls.items()}
     for key in LEFT_OUT.get(kind, ()):
         empty = content[key] is None or content[key] in ((), {}, b"")
         if empty or (key in NOT_IF_ZERO and not content[key]):
@@ -147,7 +176,7 @@ def _plain(value: Any, codec: str, by: Encode | None) -> Any:
 
 def _longest(kind: type[Message], limits: Limits) -> int:
     """Return the bytes of the longest payload of a kind that is looked at."""
-    if kind in (Presence, AggregatorPresence, Presence1, Heartbeat):
+    if kind in SMALL_KINDS:
         return min(limits.size, SMALL)
     if kind is Vote:
         return min(limits.size, SMALL + 4 * limits.counts)
@@ -159,6 +188,12 @@ def _longest(kind: type[Message], limits: Limits) -> int:
         return min(limits.size, SMALL + LONGEST[kind])
     if kind is MaskedUpdate and limits.parameters is not None:
         return min(limits.size, 4 * limits.parameters + SMALL)
+    if kind in (Tally, CellPresence):
+        return TALLY_LONGEST  # of a trusted part of the federation, however small its models are
+    if kind is PartialSum and limits.parameters is not None:
+        return 8 * limits.parameters + SMALL
+    if kind is SumRequest:
+        return limits.size + TALLY_LONGEST
     longest = limits.size
     if limits.parameters is not None and kind in VECTORS:
         envelope = ENVELOPE + 4 * limits.counts * (kind is Update)
@@ -167,6 +202,10 @@ def _longest(kind: type[Message], limits: Limits) -> int:
 
 
 def _parse(payload: bytes, content_type: str) -> dict[str, Any]:
+    if content_type == PLAIN:
+        if payload not in (b"0", b"1"):
+            raise BadMessage(Reason.MALFORMED, "neither 0 nor 1")
+        return {"online": payload == b"1"}
     try:
         content = json.loads(payload) if content_type == JSON else _unpack(payload)
     except Exception as why:
@@ -194,7 +233,7 @@ def _message(
     if not content.keys() >= REQUIRED[kind]:
         raise BadMessage(Reason.MISSING_KEY, ", ".join(sorted(REQUIRED[kind] - content.keys())))
     values: dict[str, Any] = {"agent": field["agent"]} if "agent" in field else {}
-    for key in ("version", "group"):
+    for key in ("version", "group", "cell"):
         if key in field:
             values[key] = count(key, int(field[key]), limits)
     for key, check in CHECKS[kind]:  # keys that we do not know are skipped
@@ -202,6 +241,8 @@ def _message(
             values[key] = check(key, content[key], limits)
     if kind is GroupVotes:
         _check_lengths(values)
+    if kind in LENGTHS:
+        _check_pieces(kind, values)
     return kind(**values)
 
 
@@ -211,3 +252,20 @@ def _check_lengths(said: dict[str, Any]) -> None:
     for key, size in (("poisoned", 1), ("scores", 4), ("thresholds", 4)):
         if len(said[key]) != size * numbers:
             raise BadMessage(Reason.WRONG_LENGTH, f"{key} of {numbers:,} groups")
+
+
+LENGTHS: dict[type[Message], tuple[tuple[str, int], ...]] = {
+    CellPresence: (("came", 0), ("abilities", 1)),
+    Tally: (("names", 0), ("samples", 4), ("norms", 8)),
+    SumRequest: (("cells", 4), ("taken", 4)),
+}
+"""Fields that must say something of as many as the first: its names (0), or bytes of each."""
+
+
+def _check_pieces(kind: type[Message], said: dict[str, Any]) -> None:
+    """Refuse a cell's message of which the pieces do not fit each other."""
+    (first, size), *others = LENGTHS[kind]
+    entries = len(said[first]) // size if size else len(listed(said[first]))
+    for key, each in others:
+        if len(said[key]) != each * entries:
+            raise BadMessage(Reason.WRONG_LENGTH, f"{key} of {entries:,} in {first}")

@@ -48,6 +48,9 @@ class Manifest:
     secure: dict[str, Any] = field(default_factory=dict)
     """Where updates are added up under masks: what an agent should ask for at the least, by the
     names of ``fedjury.secure.agent.Least``."""
+    cells: dict[str, Any] = field(default_factory=dict)
+    """Where cells keep their updates: into how many ``partitions`` of columns they cut them, and
+    whether these must be ``finite``. Agents do not look at it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-# Messages like those below.
+from fedjury.protocol.cells import CellPresence, CellWorker, PartialSum, SumRequest, Tally
 from fedjury.protocol.manifest import PROTOCOL as PROTOCOL  # noqa: PLC0414
 from fedjury.protocol.manifest import Manifest as Manifest  # noqa: PLC0414
 from fedjury.protocol.manifest import Manifest1 as Manifest1  # noqa: PLC0414
+
+# Messages like those below.
+from fedjury.protocol.membership import CellLink as CellLink  # noqa: PLC0414
+from fedjury.protocol.membership import CellMember as CellMember  # noqa: PLC0414
 from fedjury.protocol.refusals import BadMessage as BadMessage  # noqa: PLC0414
 from fedjury.protocol.refusals import Reason as Reason  # noqa: PLC0414
+from fedjury.protocol.round import Phase as Phase  # noqa: PLC0414
+from fedjury.protocol.round import Round as Round  # noqa: PLC0414
+from fedjury.protocol.round import turn_of as turn_of  # noqa: PLC0414
 from fedjury.protocol.secure import (
     MaskedUpdate,
     SecureInbox,
@@ -42,52 +48,6 @@ Values = Mapping[str, float]
 
 MAX_COUNT = 2**31 - 1
 """The largest whole number in a message."""
-
-
-class Phase(StrEnum):
-    """What a round waits for."""
-
-    TRAIN = "train"
-    VALIDATE = "validate"
-    VALIDATE_GROUPS = "validate_groups"
-    """Validators judge the groups' candidates, before there is one of the round."""
-    JUDGE_AND_TRAIN = "judge_and_train"
-    """Piggy-back: contributors judge the candidate and train from it if it is clean."""
-    DONE = "done"
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """Who is called, for what, and for how long (seconds)."""
-
-    round: int
-    attempt: int
-    phase: Phase
-    version: int
-    contributors: Literal["all"] | tuple[str, ...]
-    validators: tuple[str, ...]
-    seconds: float
-    evaluators: Literal["all"] | tuple[str, ...] = ()
-    """Who measures the candidate while validators judge it."""
-    groups: int = 0
-    """How many groups' candidates there are to judge."""
-    each: int = 0
-    """How many of them each validator judges; 0: all (``groups_of``)."""
-
-    def groups_of(self, place: int) -> tuple[int, ...]:
-        """Return which groups the validator in this place of ``validators`` judges, ascending."""
-        return turn_of(place, self.groups, self.each)
-
-
-def turn_of(place: int, groups: int, each: int) -> tuple[int, ...]:
-    """Return which of so many groups the validator in this place judges, ascending.
-
-    ``each``: how many it judges; 0: all. They take turns, so that as many validators judge each
-    group, or one more.
-    """
-    if not 0 < each < groups:
-        return tuple(range(groups))
-    return tuple(sorted((place * each + i) % groups for i in range(each)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,6 +350,9 @@ class HistoryLog:
     record: RunHistory
 
 
+Serving = AggregatorPresence | CellWorker
+"""What a program says that serves a run: that it is there, and by its last will that it is not."""
+
 LOGS = (RoundLog, InvalidLog, HistoryLog)
 """What is for people alone: each carries a record."""
 
@@ -415,12 +378,19 @@ Message = (
     | UnmaskShares
     | ColluderUpdate
     | AttackVector
+    | CellWorker
+    | CellPresence
+    | Tally
+    | SumRequest
+    | PartialSum
     | Presence
     | AggregatorPresence
     | Heartbeat
     | RoundLog
     | InvalidLog
     | HistoryLog
+    | CellLink
+    | CellMember
     | Manifest1
     | Presence1
 )

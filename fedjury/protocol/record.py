@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Any
 
 from fedjury.protocol.fields import (
+    BY_CELL,
     COUNT,
     COUNTS,
     LEFT,
@@ -307,6 +308,9 @@ class RoundRecord:
     declined: int = entry(COUNT, "selected agents that sat the round out", 0, optional=True)
     missing: int = entry(COUNT, "selected agents that did not answer, nor sat out", 0)
     absent: tuple[str, ...] = entry(NAMES, "up to 100 of those", ())
+    cells: Mapping[str, int] = entry(
+        BY_CELL, "where agents are in cells: how many of each are missing", {}, optional=True
+    )
     model: Quality = part(Quality, "of the global model after the round: ")
     candidate: Quality | None = part(
         Quality, "of the candidate, if there was one: ", prefix="candidate_", optional=True

@@ -5,11 +5,22 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 
 from fedjury.protocol import checks
+from fedjury.protocol.cells import (
+    MAX_CELL_AGENTS,
+    MAX_CELLS,
+    CellPresence,
+    CellWorker,
+    PartialSum,
+    SumRequest,
+    Tally,
+)
 from fedjury.protocol.checks import Check
 from fedjury.protocol.messages import (
     AggregatorPresence,
     AttackVector,
     Candidate,
+    CellLink,
+    CellMember,
     ColluderUpdate,
     Decline,
     GroupCandidate,
@@ -61,6 +72,9 @@ _SECURE: dict[str, Check] = {
 _KEY = checks.piece(KEY, KEY)
 _BOXES = checks.piece(BOX, BOX * MAX_NEIGHBOURS, BOX)
 
+_CELL: dict[str, Check] = {"cell": checks.count, "life": checks.life}
+_ATTEMPT: dict[str, Check] = {"round": checks.count, "attempt": checks.count}
+
 SCHEMA: dict[type[Message], dict[str, Check]] = {
     Manifest: {
         "model": checks.text,
@@ -88,6 +102,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "counts": checks.truth,
         "group_judge": checks.text,
         "secure": checks.options,
+        "cells": checks.options,
     },
     Manifest1: {"protocol": checks.count},
     Round: {
@@ -101,6 +116,7 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "evaluators": checks.contributors,
         "groups": checks.how_many_groups,
         "each": checks.count,
+        "calls": checks.calls,
     },
     Model: _MODEL,
     History: _MODEL,
@@ -206,6 +222,39 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "centre": checks.vector,
         "spread": checks.spread,
     },
+    CellWorker: _CELL | {"online": checks.truth},
+    CellPresence: _CELL
+    | {
+        "whole": checks.truth,
+        "came": checks.some_names,
+        "abilities": checks.piece(0, MAX_CELL_AGENTS),
+        "left": checks.some_names,
+    },
+    Tally: _CELL
+    | _ATTEMPT
+    | {
+        "first": checks.count,
+        "names": checks.some_names,
+        "samples": checks.piece(0, 4 * MAX_CELL_AGENTS, 4),
+        "norms": checks.piece(0, 8 * MAX_CELL_AGENTS, 8),
+        "refused": checks.refused,
+        "invalid": checks.some_names,
+    },
+    SumRequest: _ATTEMPT
+    | {
+        "number": checks.count,
+        "cells": checks.piece(4, 4 * MAX_CELLS, 4),
+        "taken": checks.piece(4, 4 * MAX_CELLS, 4),
+        "without": checks.piece(0, 8 * MAX_CELL_AGENTS, 8),
+        "kind": checks.text,
+        "bound": checks.number,
+        "bits": checks.whole(1, 62),
+        "largest": checks.count,
+        "centre": checks.vector,
+    },
+    PartialSum: _CELL
+    | _ATTEMPT
+    | {"number": checks.count, "width": checks.width, "data": checks.summed},
     Presence: {
         "agent": checks.text,
         "online": checks.truth,
@@ -215,6 +264,13 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
     },
     AggregatorPresence: {"online": checks.truth, "since": checks.number, "partition": checks.words},
     Heartbeat: {"since": checks.number},
+    CellLink: {"cell": checks.count, "online": checks.truth},
+    CellMember: {
+        "cell": checks.count,
+        "agent": checks.text,
+        "online": checks.truth,
+        "since": checks.number,
+    },
     Presence1: {"online": checks.truth, "since": checks.number, "deals": checks.words},
 }
 """The keys that we know, and what each must be."""

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
-from fedjury.protocol import messages, secure
+from fedjury.protocol import cells, membership, messages, secure
+from fedjury.protocol.membership import PLACE
 from fedjury.protocol.messages import BadMessage, Message, Reason
 
 ROOT = "fl/v2"
@@ -18,6 +19,8 @@ another root than ours there is no such place: those programs know of none."""
 
 MSGPACK = "application/msgpack"
 JSON = "application/json"
+PLAIN = "text/plain"
+"""A digit, as Mosquitto writes the state of a bridge: 1 or 0."""
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What runs and agents may be called: anything else could be mistaken for a topic."""
@@ -29,7 +32,8 @@ VERSION = re.compile(r"0|[1-9][0-9]{0,9}")
 class Channel(NamedTuple):
     """A topic below ``{root}/{run}/`` and how its messages travel; ``expiry`` is in seconds.
 
-    ``root``: its own, where that is not the one of all others.
+    ``root``: its own, where that is not the one of all others. ``beside``: it is below ``{root}/``,
+    beside the runs, and says itself which run it is about, if any.
     """
 
     topic: str
@@ -38,6 +42,7 @@ class Channel(NamedTuple):
     expiry: int | None = None
     qos: int = 1
     root: str = ""
+    beside: bool = False
 
 
 CHANNELS: dict[type[Message], Channel] = {
@@ -66,17 +71,31 @@ CHANNELS: dict[type[Message], Channel] = {
         "collusion/update/{agent}", retain=False, content_type=MSGPACK
     ),
     messages.AttackVector: Channel("collusion/attack", retain=False, content_type=MSGPACK),
+    cells.CellWorker: Channel("cell/worker/{cell}", retain=True, content_type=JSON),
+    cells.CellPresence: Channel("cell/agents/{cell}", retain=False, content_type=MSGPACK),
+    cells.Tally: Channel("cell/tally/{cell}", retain=False, content_type=MSGPACK),
+    cells.SumRequest: Channel("cell/request", retain=True, content_type=MSGPACK, expiry=3600),
+    cells.PartialSum: Channel("cell/sum/{cell}", retain=False, content_type=MSGPACK),
     messages.Presence: Channel("agent/{agent}", retain=True, content_type=JSON),
     messages.AggregatorPresence: Channel("aggregator", retain=True, content_type=JSON),
     messages.Heartbeat: Channel("heartbeat", retain=False, content_type=JSON, qos=0),
     messages.RoundLog: Channel("log/round", retain=True, content_type=JSON),
     messages.InvalidLog: Channel("log/invalid", retain=True, content_type=JSON),
     messages.HistoryLog: Channel("log/history", retain=True, content_type=JSON),
+    membership.CellLink: Channel(
+        f"{PLACE}/{{cell}}/link", retain=True, content_type=PLAIN, beside=True
+    ),
+    membership.CellMember: Channel(
+        f"{PLACE}/{{cell}}/{{run}}/agent/{{agent}}", retain=True, content_type=JSON, beside=True
+    ),
     messages.Manifest1: Channel("manifest", retain=True, content_type=JSON, root=ROOT_1),
     messages.Presence1: Channel("aggregator", retain=True, content_type=JSON, root=ROOT_1),
 }
 
-_SAID = {kind: re.findall(r"{(\w+)}", channel.topic) for kind, channel in CHANNELS.items()}
+_SAID = {
+    kind: [field for field in re.findall(r"{(\w+)}", channel.topic) if field != "run"]
+    for kind, channel in CHANNELS.items()
+}
 """The fields of a message that its topic says."""
 
 
@@ -104,7 +123,8 @@ class Topics:
         """Which level of a topic follows its run."""
         self._kinds: dict[str, list[type[Message]]] = {}
         """That word -> what may be meant: a thousand messages a round are read."""
-        for kind in self._roots:
+        self._beside = [kind for kind in self._roots if CHANNELS[kind].beside]
+        for kind in self._roots.keys() - self._beside:
             self._kinds.setdefault(CHANNELS[kind].topic.partition("/")[0], []).append(kind)
 
     def has(self, kind: type[Message]) -> bool:
@@ -115,11 +135,21 @@ class Topics:
         """Return where a message belongs."""
         kind = type(message)
         content = {key: getattr(message, key) for key in _SAID[kind]}
-        return f"{self._roots[kind]}/{run}/{CHANNELS[kind].topic.format_map(content)}"
+        return f"{self._base(run, kind)}{CHANNELS[kind].topic.format_map(content | {'run': run})}"
 
     def where(self, run: str, kind: type[Message], value: object = "+") -> str:
         """Return where messages of a kind are: by default all, or of one agent or version."""
-        return f"{self._roots[kind]}/{run}/{re.sub('{.*}', str(value), CHANNELS[kind].topic)}"
+        topic = CHANNELS[kind].topic.replace("{run}", run)
+        return self._base(run, kind) + re.sub(r"{\w+}", str(value), topic)
+
+    def all_of(self, run: str) -> list[str]:
+        """Return where all topics of a run are."""
+        return [f"{self.root}/{run}/#", f"{self.root}/{PLACE}/+/{run}/#"]
+
+    def _base(self, run: str, kind: type[Message]) -> str:
+        """Return the place below which a kind's topic is."""
+        root = self._roots[kind]
+        return f"{root}/" if CHANNELS[kind].beside else f"{root}/{run}/"
 
     def filters(self, run: str, kinds: Iterable[type[Message]]) -> list[str]:
         """Return where all messages of those of these kinds are that there are here."""
@@ -134,10 +164,11 @@ class Topics:
             If it is none of the protocol's topics below this root.
         """
         word = topic.split("/", self._word + 1)[self._word : self._word + 1]
-        for kind in self._kinds.get(word[0], ()) if word else ():
+        # What is beside the runs has the number of a cell there, which is no kind's word.
+        for kind in self._kinds.get(word[0], self._beside) if word else ():
             if match := self._patterns[kind].fullmatch(topic):
                 field = match.groupdict()
-                return Address(field.pop("run"), kind, field)
+                return Address(field.pop("run", ""), kind, field)
         raise BadMessage(Reason.UNKNOWN_TOPIC, topic[:200])
 
     def is_retained_clear(self, topic: str, payload: bytes) -> bool:
@@ -150,9 +181,14 @@ class Topics:
 
 def _pattern(root: str, channel: Channel) -> re.Pattern[str]:
     """Turn ``history/{version}`` into a pattern with the groups ``run`` and ``version``."""
-    fields = {"agent": NAME.pattern, "version": VERSION.pattern, "group": VERSION.pattern}
-    body = re.sub(r"{(\w+)}", lambda m: f"(?P<{m[1]}>{fields[m[1]]})", channel.topic)
-    return re.compile(f"{re.escape(root)}/(?P<run>{NAME.pattern})/{body}")
+    fields = {"agent": NAME.pattern, "run": NAME.pattern}
+    topic = channel.topic if channel.beside else f"{{run}}/{channel.topic}"
+    body = re.sub(
+        r"{(\w+)}",
+        lambda m: f"(?P<{m[1]}>{fields.get(m[1], VERSION.pattern)})",
+        topic.replace(".", r"\."),
+    )
+    return re.compile(f"{re.escape(root)}/{body}")
 
 
 @cache

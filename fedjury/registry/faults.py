@@ -19,6 +19,10 @@ Tell = Callable[[str, str], None]
 """Tells people a sentence, the first of each kind: (sentence, kind)."""
 
 
+class NotTheirs(Exception):  # noqa: N818 - it says whose fault it is not
+    """Something that happens while a plug-in works, and in which it has no part."""
+
+
 class PluginError(ValueError):
     """A plug-in fails, or returns something else than its kind does; one sentence."""
 
@@ -34,7 +38,7 @@ def working(registry: Registry[Any], name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, PluginError):
+    except (MemoryError, PluginError, NotTheirs):
         raise
     except Exception as why:
         if isinstance(why, ValueError) and name in registry.own and "read-only" not in str(why):

@@ -187,6 +187,9 @@ def notes(one: RoundRecord) -> list[str]:
         message.append(
             f"{one.missing:,} missing ({names})" if one.absent else f"{one.missing:,} missing"
         )
+    if one.cells:
+        cells = (f"{count:,} of cell {cell}" for cell, count in one.cells.items())
+        message.append(f"missing: {', '.join(cells)}")
     if one.attempt > 1:
         message.append(f"attempt {one.attempt:,}")
     if one.traffic.dropped:

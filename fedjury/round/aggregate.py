@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import numpy as np
 
 from fedjury.detection.state import look
@@ -20,6 +22,8 @@ from fedjury.round.state import (
     Training,
 )
 from fedjury.rules import Context, RuleState, applied, cut
+
+NOTHING: RuleState = MappingProxyType({})
 
 
 def gather(state: State, tick: Tick, config: RoundConfig) -> Gathered:
@@ -117,18 +121,12 @@ def _step_along(
     ValueError
         If the rule cannot work with them.
     """
+    if gathered.problem:
+        raise ValueError(gathered.problem)
+    if gathered.made is not None:
+        return _along(gathered.start, gathered.made, config), rule_state
     kept, start = gathered.contributions, gathered.start
-    left_out = gathered.filtered + len(gathered.groups.left_out if gathered.groups else ())
-    sums = state.registry.update_sums
-    context = Context(
-        config.run.seed,
-        state.round,
-        state.model.step,
-        sums.of(kept.names, len(start)) if config.detection.update_sums else None,
-        config.server_update(start, state.round) if config.server_update else None,
-        left_out + len(state.registry.in_quarantine(state.round)),
-        rule_state,
-    )
+    context = context_of(state, gathered, config, rule_state)
     name, keeps = config.aggregation.rule, config.rule_state
     vectors, weights = kept.vectors, kept.weights
     if config.noisy is not None:
@@ -138,10 +136,33 @@ def _step_along(
         else:
             mean = noisy.of(vectors)
         vectors, weights = mean[None], np.ones(1, np.int64)
-    rows = cut(vectors, config.aggregation.partitions)
+    rows = gathered.rows or cut(vectors, config.aggregation.partitions)
     delta, rule_state = applied(config.rule, name, rows, weights, context, keeps=keeps)
+    return _along(start, delta, config), rule_state
+
+
+def _along(start: Vector, delta: Vector, config: RoundConfig) -> Vector:
+    """Return the model (d,) that a step along an update leads to."""
     with np.errstate(over="ignore", invalid="ignore"):
         step = np.float32(config.aggregation.server_lr) * delta
         candidate: Vector = (start + step).astype(np.float32)
     candidate[config.variances] = np.maximum(candidate[config.variances], 0)
-    return candidate, rule_state
+    return candidate
+
+
+def context_of(
+    state: State, gathered: Gathered, config: RoundConfig, rule_state: RuleState = NOTHING
+) -> Context:
+    """Return what the rule may know beside what was gathered; ``rule_state``: what it has kept."""
+    kept, start = gathered.contributions, gathered.start
+    left_out = gathered.filtered + len(gathered.groups.left_out if gathered.groups else ())
+    sums = state.registry.update_sums
+    return Context(
+        config.run.seed,
+        state.round,
+        state.model.step,
+        sums.of(kept.names, len(start)) if config.detection.update_sums else None,
+        config.server_update(start, state.round) if config.server_update else None,
+        left_out + len(state.registry.in_quarantine(state.round)),
+        rule_state,
+    )

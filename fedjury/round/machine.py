@@ -23,8 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import get_args
 
-from fedjury.detection.state import admit, eligible
-from fedjury.learning.weights import Vector
+from fedjury.protocol.cells import PartialSum, Tally
 from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import (
     Candidate,
@@ -39,7 +38,7 @@ from fedjury.protocol.messages import (
 )
 from fedjury.protocol.secure import SecureUp
 from fedjury.registry.faults import PluginError
-from fedjury.round import groups, noisy, secure, secure_counts, verdict
+from fedjury.round import cells, groups, noisy, secure, secure_counts, verdict
 from fedjury.round.aggregate import aggregate, gather
 from fedjury.round.announcement import announced
 from fedjury.round.answers import (
@@ -55,9 +54,8 @@ from fedjury.round.answers import (
 from fedjury.round.collect import Answer, Progress
 from fedjury.round.effects import Publish
 from fedjury.round.grouping import lacks_groups
+from fedjury.round.opening import open_round, postponed
 from fedjury.round.selection import (
-    contributors,
-    evaluators,
     heard_from_all,
     lacks_agents,
     missing,
@@ -65,7 +63,6 @@ from fedjury.round.selection import (
     still_training,
     too_few,
     unheard,
-    validators,
 )
 from fedjury.round.state import (
     Aggregated,
@@ -76,6 +73,7 @@ from fedjury.round.state import (
     RoundConfig,
     RoundPhase,
     State,
+    Summing,
     Tick,
     Training,
     Voting,
@@ -90,7 +88,7 @@ def step(state: State, event: Event, config: RoundConfig) -> Step:
     handler = TABLE.get((type(state.phase), type(event)))
     if handler is not None:
         if isinstance(event, Tick) and not event.reachable:
-            return _postpone(state, event, config)
+            return postponed(state, event, config)
         try:
             return handler(state, event, config)
         except PluginError as why:  # the collect strategy's
@@ -153,14 +151,45 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
             return state.but(phase=phase.but(settled=tick.now)), []
         case Answer.WAIT:
             return state, []
-    state = state.but(missed=missing(state.missed, state.selected, answered, state.declined))
+    if config.sums is not None and len(phase.updates) >= config.collect.min_updates:
+        gathered = gather(state, tick, config)
+        return _asked(cells.asked_first(state, gathered, tick, config), tick, config)
+    before, state = (
+        state,
+        state.but(missed=missing(state.missed, state.selected, answered, state.declined)),
+    )
     if isinstance(phase, JudgingAndTraining):
         return _decide_and_go_on(state, tick, config)
     if len(phase.updates) >= config.collect.min_updates:
+        if config.rows is not None:
+            return _of_rows(before, state, tick, config)
         return _aggregate(state, tick, config)
     if phase.settled is not None or heard_from_all(state, answered):  # they would send the same
         return _reject(state, tick, config, too_few(state, config))
     return _repeat(state, tick, config, too_few(state, config)) if late else (state, [])
+
+
+def _of_rows(before: State, state: State, tick: Tick, config: RoundConfig) -> Step:
+    """Make the candidate of rows in cells; go on collecting, as before, if a worker is lost."""
+    again, made = cells.with_rows(before, gather(state, tick, config), tick, config)
+    return (again, []) if made is None else _made(state, made, tick, config)
+
+
+def sum_up(state: State, tick: Tick, config: RoundConfig) -> Step:
+    """Go on once cells have added up what they keep, or have not in time."""
+    return _asked(cells.added_up(state, tick, config), tick, config)
+
+
+def _asked(summed: cells.Summed, tick: Tick, config: RoundConfig) -> Step:
+    """Make the candidate if cells need to be asked no more."""
+    state, effects, gathered = summed
+    if gathered is None:
+        return state, [*effects]
+    phase = state.phase
+    answered = phase.tallied if isinstance(phase, Summing) else state.updates
+    state = state.but(missed=missing(state.missed, state.selected, answered, state.declined))
+    state, more = _made(state, aggregate(state, gathered, config), tick, config)
+    return state, [*effects, *more]
 
 
 def _collect_sums(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -241,48 +270,7 @@ def count_group_votes(state: State, tick: Tick, config: RoundConfig) -> Step:
     return _close(state, tick, config, RoundResult(nothing, Decision(why=nothing.why)))
 
 
-def _postpone(state: State, tick: Tick, config: RoundConfig) -> Step:
-    """While nobody can answer no time runs out: once somebody can, it begins again."""
-    phase = state.phase
-    voting = isinstance(phase, Voting | VotingOnGroups)
-    left = (config.validation if voting else config.collect).seconds
-    if isinstance(phase, Training | Voting):
-        phase = phase.but(secure=phase.secure and secure.postponed(phase.secure))
-    if isinstance(phase, Training):
-        phase = phase.but(settled=None)
-    return state.but(phase=phase, deadline=tick.now + left), []
-
-
 # ---------------------------------------------------------------- opening a round
-
-
-def open_round(
-    state: State, tick: Tick, config: RoundConfig, pending: Vector | None, *, again: bool = False
-) -> Step:
-    """Open the state's next round, or the same one ``again`` at a later attempt."""
-    number = state.round if again else state.round + 1
-    registry = admit(state.registry, tick.online, number, config.detection, config.run.seed)
-    agents = eligible(registry, tick.online, number, config.detection)
-    selected = contributors(agents, number, config)
-    updates, late = config.collecting.begin(selected), unheard(selected, state.missed, config)
-    state = state.but(
-        round=number,
-        phase=Training(updates, declined=late)
-        if pending is None
-        else JudgingAndTraining(updates, declined=late, pending=pending),
-        attempt=state.attempt + 1 if again else 1 + secure.attempts(state, number),
-        registry=registry,
-        selected=frozenset(selected),
-        declined=frozenset(),
-        validators=validators(agents, tick, number, config),
-        evaluators=evaluators(agents, tick, number, config),
-        opened=state.opened if again else replace(tick, online=()),
-        deadline=tick.now + config.collect.seconds,
-    )
-    if config.secure is not None:
-        state = secure.begun(state, config)
-    asked = (number, state.attempt, state.version)
-    return announced(state, config, None if pending is None else Candidate(*asked, pending))
 
 
 def _repeat(state: State, tick: Tick, config: RoundConfig, why: str) -> Step:
@@ -390,15 +378,20 @@ def _close(state: State, tick: Tick, config: RoundConfig, result: RoundResult) -
     return state, effects + more
 
 
-SECURE = get_args(SecureUp)
+SECURE, ANSWERS = get_args(SecureUp), (Vote, GroupVotes, Metrics, Decline)
 
 TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
+    (Waiting, Tally): cells.too_late,
     (Waiting, Tick): open_when_due,
     (Training, Update): take_update,
     (Training, Decline): take_decline,
     (Training, InvalidMessage): note_invalid,
     **{(Training, kind): secure.take for kind in SECURE},
+    (Training, Tally): cells.take_tally,
     (Training, Tick): collect,
+    (Summing, Tally): cells.worker_replaced,
+    (Summing, PartialSum): cells.take_sum,
+    (Summing, Tick): sum_up,
     (JudgingAndTraining, Update): take_update,
     (JudgingAndTraining, Vote): vote_in_training,
     **{(JudgingAndTraining, kind): secure.take for kind in SECURE},
@@ -408,6 +401,7 @@ TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
     (VotingOnGroups, GroupVotes): take_group_votes,
     (VotingOnGroups, Decline): note_decline,
     (VotingOnGroups, Tick): count_group_votes,
+    (Voting, Tally): cells.too_late,
     (Voting, Vote): take_vote,
     (Voting, Metrics): take_metrics,
     **{(Voting, kind): secure.take for kind in SECURE},
@@ -420,10 +414,10 @@ changes nothing else."""
 
 def table() -> str:
     """Return the table as Markdown, for ``docs/architecture.md``."""
-    events = (Update, SECURE[0], Vote, GroupVotes, Metrics, Decline, InvalidMessage, Tick)
+    events = (Update, Tally, PartialSum, SECURE[0], *ANSWERS, InvalidMessage, Tick)
     names = " | ".join("SecureUp" if event in SECURE else event.__name__ for event in events)
     lines = [f"| phase | {names} |", "|---" * (len(events) + 1) + "|"]
-    for phase in (Waiting, Training, JudgingAndTraining, VotingOnGroups, Voting, Done):
+    for phase in (Waiting, Training, JudgingAndTraining, Summing, VotingOnGroups, Voting, Done):
         handlers = [TABLE.get((phase, event)) for event in events]
         cells = [f"`{handler.__name__}`" if handler else "-" for handler in handlers]
         lines.append(f"| `{phase.__name__}` | {' | '.join(cells)} |")

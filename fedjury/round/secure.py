@@ -90,10 +90,12 @@ def attempts(state: State, round_: int) -> int:
 
 
 def begun(state: State, config: RoundConfig) -> State:
-    """Return the state with the groups of the attempt that it has just begun.
+    """Return the state with the groups of the attempt that it has just begun, if there are any.
 
     Selected are only those who may take part.
     """
+    if config.secure is None:
+        return state
     phase = state.phase
     assert isinstance(phase, Training)
     secure = _drawn(state, phase.declined, config)

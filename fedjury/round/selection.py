@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Mapping
 
 from fedjury.detection.state import eligible
+from fedjury.protocol.call import PARTS
 from fedjury.protocol.messages import Decline, Metrics, Reason, Vote
 from fedjury.protocol.record import refusals
 from fedjury.randomness import Purpose, draw
-from fedjury.round.state import RoundConfig, State, Tick, Voting, VotingOnGroups
+from fedjury.round.lots import Lots, number_of
+from fedjury.round.state import RoundConfig, State, Tick, Training, Voting, VotingOnGroups
 
 Names = Collection[str]
 
@@ -23,7 +25,7 @@ def lacks_agents(state: State, tick: Tick, config: RoundConfig) -> bool:
     return there < config.collect.min_updates
 
 
-def contributors(agents: Names, number: int, config: RoundConfig) -> tuple[str, ...]:
+def contributors(agents: Names, tick: Tick, number: int, config: RoundConfig) -> tuple[str, ...]:
     """Draw who trains in a round, of those who may be selected.
 
     All, where groups stay together: whole groups are drawn then.
@@ -34,7 +36,7 @@ def contributors(agents: Names, number: int, config: RoundConfig) -> tuple[str, 
     count = max(1, round(sampling.client_fraction * len(agents)))
     count = min(count, sampling.most or count)
     forced = config.forced.get(number, ())
-    return draw(agents, count, config.run.seed, number, Purpose.CONTRIBUTORS, forced)
+    return _drawn(Purpose.CONTRIBUTORS, agents, count, tick, number, config, forced)
 
 
 def validators(agents: Names, tick: Tick, number: int, config: RoundConfig) -> tuple[str, ...]:
@@ -43,7 +45,9 @@ def validators(agents: Names, tick: Tick, number: int, config: RoundConfig) -> t
     if number <= votes.warm_up or votes.piggy_back:
         return ()
     able = set(agents).difference(tick.cannot_vote) if tick.cannot_vote else agents
-    return draw(able, votes.asked, config.run.seed, number, Purpose.VALIDATORS)
+    if votes.on_groups:  # it is by their places in the list that they take turns
+        return draw(able, votes.asked, config.run.seed, number, Purpose.VALIDATORS)
+    return _drawn(Purpose.VALIDATORS, able, votes.asked, tick, number, config)
 
 
 def evaluators(agents: Names, tick: Tick, number: int, config: RoundConfig) -> frozenset[str]:
@@ -53,7 +57,55 @@ def evaluators(agents: Names, tick: Tick, number: int, config: RoundConfig) -> f
         return frozenset()
     able = set(agents).intersection(tick.can_evaluate)
     count = max(1, round(fraction * len(able)))
-    return frozenset(draw(able, count, config.run.seed, number, Purpose.EVALUATORS))
+    return frozenset(_drawn(Purpose.EVALUATORS, able, count, tick, number, config))
+
+
+def _drawn(
+    purpose: Purpose,
+    agents: Names,
+    count: int,
+    tick: Tick,
+    number: int,
+    config: RoundConfig,
+    forced: Names = (),
+) -> tuple[str, ...]:
+    """Draw some of the agents: by the seed, or more than can be named by the round's number."""
+    if not 0 < config.sampling.names < count < len(agents):
+        return draw(agents, count, config.run.seed, number, purpose, forced)
+    lots = Lots.of(frozenset(tick.online), number_of(PART[purpose], number, config))
+    return lots.lowest(agents, count, forced)
+
+
+PART = dict(zip((Purpose.CONTRIBUTORS, Purpose.VALIDATORS, Purpose.EVALUATORS), PARTS, strict=True))
+
+
+def asks_everybody(state: State, config: RoundConfig) -> bool:
+    """Return whether all agents are selected to train, whoever they are."""
+    sampling, passes_over = config.sampling, state.registry.passes_over(state.round)
+    everybody = sampling.client_fraction >= 1 and not (sampling.most or passes_over)
+    if isinstance(state.phase, Training) and state.phase.secure is not None:
+        return everybody and not state.phase.secure.out
+    return everybody
+
+
+def with_calls(state: State, tick: Tick, config: RoundConfig) -> State:
+    """Return the state with how those are called that are too many to name.
+
+    They are named all the same where the exceptions would be as many names.
+    """
+    asked: dict[str, Names] = {"validators": state.validators, "evaluators": state.evaluators}
+    if not asks_everybody(state, config):
+        asked["contributors"] = state.selected
+    if config.validation.on_groups:
+        del asked["validators"]
+    calls = {}
+    for part, names in asked.items():
+        if 0 < config.sampling.names < len(names):
+            there = frozenset(tick.online).union(names)
+            said = Lots.of(there, number_of(part, state.round, config)).called(names)
+            if len(said.names) + len(said.call.without) < len(names):
+                calls[part] = said
+    return state.but(calls=calls)
 
 
 def unheard(asked: Names, missed: Mapping[str, int], config: RoundConfig) -> frozenset[str]:
@@ -124,8 +176,9 @@ def replacements(
         return None
     places = iter(others)
     asked = (name if name in phase.votes else next(places, "") for name in state.validators)
-    return state.but(
+    state = state.but(
         phase=phase.but(silent=silent),
         validators=tuple(name for name in asked if name),
         deadline=tick.now + config.validation.seconds,
     )
+    return with_calls(state, tick, config) if state.calls else state

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fedjury.config.sections import (
     Aggregation,
+    Cells,
     Collect,
     Evaluation,
     Limits,
@@ -35,6 +36,7 @@ from fedjury.learning.weights import Vector
 from fedjury.privacy import accounting
 from fedjury.privacy.noisy_mean import NoisyMean
 from fedjury.privacy.releases import Releases
+from fedjury.protocol.cells import PartialSum, Tally
 from fedjury.protocol.groups import Groups
 from fedjury.protocol.harm import Harm
 from fedjury.protocol.messages import (
@@ -50,15 +52,23 @@ from fedjury.protocol.record import Figures, Quality
 from fedjury.protocol.replaceable import Replaceable
 from fedjury.protocol.secure import SecureUp
 from fedjury.round.collect import Collected, CollectStrategy, Request, Synchronous
+from fedjury.round.collect.tallied import RowsOfCell, Tallied
 from fedjury.round.collect.update_buffer import UpdateBuffer
 from fedjury.round.memory import EMPTY_MEMORY, RuleMemory
 from fedjury.round.release import Release
 from fedjury.round.sums import NO_SUMS, OpenedSums
 from fedjury.rules import Rule, RuleState
+from fedjury.rules.partitions import Partitions
+from fedjury.rules.sums import Asked, Known, SumRule, Total
 from fedjury.secure.group import Terms
 
 if TYPE_CHECKING:
+    from fedjury.round.lots import Called
     from fedjury.round.secure import SecureRound
+
+
+RowsInCells = Callable[[tuple[int, int], Mapping[int, RowsOfCell], int], Partitions]
+"""(round and attempt, what is taken of each cell, d) -> all rows; raises ``WorkerLost``."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,8 @@ class RoundConfig:
     groups: GroupSettings = field(default_factory=GroupSettings)
     group_key: bytes = b""
     """What groups are drawn by, where that is the aggregator's secret; empty: the run's seed."""
+    call_key: bytes = b""
+    """What many are called by, where that is the aggregator's secret; empty: the run's seed."""
     flaw: Callable[[Vector], str] = lambda _: ""
     """What is wrong with the answers of a model (d,); empty if nothing is."""
     variances: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
@@ -98,6 +110,11 @@ class RoundConfig:
     """Whether the rule keeps something between rounds."""
     noisy: NoisyMean | None = None
     """How updates become one with differential privacy, where that is asked for."""
+    cells: Cells = field(default_factory=Cells)
+    sums: SumRule | None = None
+    """The rule as one that asks cells for sums, where they keep their updates."""
+    rows: RowsInCells | None = None
+    """How the rows are had that cells keep, where the rule needs more of them than sums."""
     secure: Terms | None = None
     """How sums of groups are opened, where nobody is to see single updates."""
     secure_counts: Terms | None = None
@@ -137,6 +154,8 @@ class Tick:
     """Who of them can measure one."""
     paused: bool = False
     """Whether no further round is to be opened for now."""
+    cells: Mapping[str, int] = field(default_factory=dict)
+    """Agent -> the cell that it is in, where agents are in cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +167,8 @@ class InvalidMessage:
     update: bool = False
 
 
-Event = Update | Vote | GroupVotes | Metrics | Decline | SecureUp | InvalidMessage | Tick
+Answer = Update | Vote | GroupVotes | Metrics | Decline
+Event = Answer | Tally | PartialSum | SecureUp | InvalidMessage | Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +231,8 @@ class JudgingAndTraining(Training):
     votes: Mapping[str, Vote] = field(default_factory=dict, kw_only=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Gathered:
+@dataclass(frozen=True)
+class Gathered(Replaceable):
     """What a round has come to before its contributions become one."""
 
     start: Vector
@@ -229,6 +249,12 @@ class Gathered:
     """What contributors say of their training, where that is to be recorded."""
     groups: Groups | None = None
     """The groups, if there are any: the rows of the contributions, and those left out."""
+    rows: Partitions | None = None
+    """The rows, where they are not here but with the workers of their cells."""
+    made: Vector | None = None
+    """What the rule makes of them (d,), where their cells have added them up."""
+    problem: str = ""
+    """Why it cannot, if so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +279,27 @@ class Aggregated:
     """The groups that it was made of, and those left out."""
     group: Vector | None = None
     """One of those groups' candidates (d,), to be remembered where groups are voted on."""
+
+
+@dataclass(frozen=True)
+class Summing(Replaceable):
+    """Cells add up the updates that they keep, once for each request of the rule."""
+
+    name: ClassVar[Phase | None] = Phase.TRAIN
+    gathered: Gathered
+    training: Training
+    """The collection as it was closed."""
+    tallied: Tallied
+    """What cells had told by then."""
+    known: Known
+    places: Mapping[int, npt.NDArray[np.int64]]
+    """The cells that are asked -> which of the updates that they have told of."""
+    asked: Asked
+    number: int
+    """Of the request, in this attempt."""
+    step: int = 1
+    """Of the rule's requests."""
+    sums: Mapping[int, Total] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -301,7 +348,7 @@ class Done(Replaceable):
     """Why it was given up, if it was."""
 
 
-RoundPhase = Waiting | Training | JudgingAndTraining | VotingOnGroups | Voting | Done
+RoundPhase = Waiting | Training | JudgingAndTraining | Summing | VotingOnGroups | Voting | Done
 
 
 @dataclass(frozen=True)
@@ -313,6 +360,8 @@ class State(Replaceable):
     """Counted from 1; the round before the first is 0."""
     phase: RoundPhase = Waiting()
     attempt: int = 1
+    requests: int = 0
+    """Sums that cells were asked for in this attempt."""
     registry: AgentRegistry = EMPTY
     """What is known of the agents after the last round."""
     memory: RuleMemory = EMPTY_MEMORY
@@ -326,6 +375,8 @@ class State(Replaceable):
     """Selected agents that have said that they sit the round out."""
     validators: tuple[str, ...] = ()
     evaluators: frozenset[str] = frozenset()
+    calls: Mapping[str, Called] = field(default_factory=dict)
+    """How those of the three are told that are too many to name; see ``protocol.call.PARTS``."""
     missed: Mapping[str, int] = field(default_factory=dict)
     """Agent -> how many times in a row it was selected and has left that unanswered."""
     missed_votes: Mapping[str, int] = field(default_factory=dict)

@@ -8,6 +8,7 @@ once what the validators counted, all together.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -273,6 +274,12 @@ def kept_for_judges(
     return kept
 
 
+def by_cell(agents: Iterable[str], cells: Mapping[str, int]) -> dict[str, int]:
+    """Return cell -> how many of some agents are in it; those of no cell are left out."""
+    counts = Counter(cells[agent] for agent in agents if agent in cells)
+    return {str(cell): counts[cell] for cell in sorted(counts)}
+
+
 def _record(
     state: State, tick: Tick, config: RoundConfig, result: RoundResult, quality: Quality | None
 ) -> RoundRecord:
@@ -300,6 +307,7 @@ def _record(
         declined=len(declined),
         missing=len(missing),
         absent=tuple(missing[:ABSENT]),
+        cells=by_cell(missing, tick.cells),
         model=state.model.quality,
         candidate=quality,
         harm=state.model.harm,

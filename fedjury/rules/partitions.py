@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedjury.learning.arrays import Matrix, read_only
+from fedjury.registry.faults import NotTheirs
 from fedjury.rules.rule import Context, Samples
 
 Array = npt.NDArray[Any]
@@ -70,6 +71,18 @@ def columnwise(function: F) -> F:
     """Mark a function of ``columns`` or ``map`` that makes the same of a column, bit for bit."""
     COLUMNWISE.add(function)
     return function
+
+
+class WorkerLost(NotTheirs):
+    """A worker that held partitions has ended, and what it held is gone."""
+
+    def __init__(self, worker: int) -> None:
+        """``worker``: its number, from 0."""
+        super().__init__(worker)
+        self.worker = worker
+
+    def __str__(self) -> str:
+        return f"worker {self.worker} is lost, and the updates that it held"
 
 
 MOST = 1024

@@ -696,3 +696,56 @@ def test_a_broker_that_is_gone_forgets_nothing():
 
 OTHERS = {"fl/v2/lab/round", "fl/v2/lab/agent/a", "fl/v2/lab/log/history"}
 MANIFEST = toy_manifest()
+
+
+# ---------------------------------------------------------------- cells
+
+
+def hears(board, topic, payload):
+    """Let an aggregator hear what a bridge says."""
+    board.hub.inbox.append(("aggregator", f"fl/v2/.cells/{topic}", payload))
+
+
+def member(board, cell, agent):
+    """Let an aggregator hear which cell an agent is in."""
+    hears(board, f"{cell}/lab/agent/{agent}", b'{"online":true,"since":0.0,"votes":true}')
+
+
+def test_agents_of_a_cell_that_is_cut_off_are_called_no_more_until_it_is_back():
+    """After 20 s, and as soon as they say again that they are there."""
+    board = Board("abcd", min_updates=2)
+    for cell, agent in ((1, "a"), (1, "b"), (2, "c"), (2, "d")):
+        member(board, cell, agent)
+    hears(board, "2/link", b"0")
+    board.turn(1.0)
+    assert board.screen.said == ["cell 2 is cut off: in 20 s its 2 agents count as offline"]
+    for now in (5.0, 12.0, 20.9):
+        board.turn(now)
+        assert board.aggregator.online == {"a", "b", "c", "d"}
+    board.turn(21.0)
+    assert board.aggregator.online == {"a", "b"}
+    hears(board, "2/link", b"1")
+    board.says("c")
+    board.says("d")
+    board.turn(30.0)
+    assert board.screen.said[1:] == ["cell 2 is back"]
+    board.turn(60.0)
+    assert board.aggregator.online == {"a", "b", "c", "d"}
+
+
+def test_while_the_core_is_gone_no_cell_is_given_up():
+    """A cell that was cut off before has its 20 s once the aggregator hears again."""
+    board = Board("ab", min_updates=1)
+    member(board, 1, "a")
+    hears(board, "1/link", b"0")
+    board.turn(1.0)
+    board.hub.connections = 0
+    board.turn(100.0)
+    board.hub.connections = 1
+    board.turn(101.0)
+    board.says("a")
+    board.says("b")
+    board.turn(120.9)
+    assert board.aggregator.online == {"a", "b"}
+    board.turn(121.0)
+    assert board.aggregator.online == {"b"}

@@ -38,6 +38,7 @@ from fedjury.learning.evaluation import predict
 from fedjury.learning.partition import partition
 from fedjury.learning.shards import sample_order
 from fedjury.learning.training import Training, train_alone
+from fedjury.protocol.call import Selection
 from fedjury.protocol.compression import as_received
 from fedjury.protocol.messages import (
     Candidate,
@@ -386,13 +387,11 @@ def test_agents_that_share_a_downlink_are_one_in_what_they_hear():
 def test_who_is_concerned():
     """An agent stands for itself; a shared downlink for those who share it."""
     alone, shared = Agent("me"), Agent(":agents-0", shares=frozenset({"me", "you"}))
-    assert [list(concerned(alone, names)) for names in ("all", ("me",), ("you",))] == [
-        ["me"],
-        ["me"],
-        [],
-    ]
-    assert set(concerned(shared, "all")) == {"me", "you"}
-    assert list(concerned(shared, ("else", "you"))) == ["you"]
+    assert list(concerned(alone, Selection("all"))) == ["me"]
+    assert list(concerned(alone, Selection(("me",)))) == ["me"]
+    assert list(concerned(alone, Selection(("you",)))) == []
+    assert set(concerned(shared, Selection("all"))) == {"me", "you"}
+    assert list(concerned(shared, Selection(("else", "you")))) == ["you"]
 
 
 # The population

@@ -40,6 +40,7 @@ COMMANDS = [
     "fedjury broker",
     "fedjury broker check",
     "python -m fedjury.broker.embedded",
+    "fedjury cells",
     "fedjury enroll",
     "python -m fedjury.learning.classifier",
     "fedjury gateway",

@@ -1,13 +1,15 @@
-"""Partitions held by several workers, as an engine on many machines would have them."""
+"""Workers in this process, connected as an engine on many machines would do it."""
 
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
 
 import numpy as np
 
-from fedjury.rules.partitions import narrowed, places, told, tree_sum
+from fedjury.cluster.engine import NotHeld, WorkerLost
+from fedjury.cluster.partitions import Placement, gathered
+from fedjury.cluster.shard import Worker
+from fedjury.rules.partitions import places
 
 
 def sent(value):
@@ -18,84 +20,90 @@ def sent(value):
     return value
 
 
-@dataclass(frozen=True)
-class Worker:
-    """One that holds neighbouring partitions, arrays of its own: (first column, (n, w))."""
+class CellRows:
+    """Rows of a cell in partitions that can be let go of; ``released`` says which were."""
 
-    parts: list
+    def __init__(self, updates, count):
+        self.parts = {p: updates[:, cut] for p, cut in enumerate(places(updates.shape[1], count))}
+        self.released = []
 
-    def answers(self, function, arguments):
-        """Return what a function makes of each."""
-        return [
-            function(part, first, *told(arguments, self.place(first, part)))
-            for first, part in self.parts
-        ]
+    def part(self, p, order):
+        """Return rows of a partition."""
+        return self.parts[p][order]
 
-    @property
-    def span(self):
-        """Say which columns it holds."""
-        (first, _), (last, part) = self.parts[0], self.parts[-1]
-        return slice(first, last + part.shape[1])
-
-    def place(self, first, part):
-        """Say which of its own columns a part has."""
-        return slice(first - self.span.start, first - self.span.start + part.shape[1])
-
-    def filled(self, function, rows, arguments):
-        """Return new parts that a function fills."""
-        made = []
-        for first, part in self.parts:
-            out = np.empty((rows, part.shape[1]), dtype=np.float32)
-            function(part, first, out, *told(arguments, self.place(first, part)))
-            made.append((first, sent(out)))
-        return made
+    def release(self, p):
+        """Let go of one."""
+        del self.parts[p]
+        self.released.append(p)
 
 
-class WorkerPartitions:
-    """Partitions on workers that hold as many each; all that they are told or say is pickled."""
+class PickledEngine:
+    """Workers in this process; all that they are told or say is pickled.
 
-    def __init__(self, workers):
-        self.workers = workers
-        self._parts = [part for worker in workers for _, part in worker.parts]
-        self.n, self.count = len(self._parts[0]), len(self._parts)
-        self.d = sum(part.shape[1] for part in self._parts)
-        self.bytes = []
-        """How long each message to a worker was, without the name of the function."""
+    ``cells``: the rows of each, under the key "r". ``lost``: workers that have ended. ``moved``:
+    bytes of updates that went from one to another. ``told``: how long the arguments were of each
+    verb that a worker was asked for.
+    """
 
-    def total(self, function, *arguments):
-        """Add up a part of the tree at each worker, and then these parts."""
-        told = self._told(function, arguments)
-        sums = (tree_sum(worker.answers(*ours)) for worker, ours in told)
-        return sent(tree_sum(map(sent, sums)))
+    def __init__(self, cells):
+        self.cells = cells
+        self.held = [Worker({"r": rows}.__getitem__) for rows in cells]
+        self.workers = len(cells)
+        self.lost = set()
+        self.moved = 0
+        self.told = []
 
-    def columns(self, function, *arguments):
-        """Put the answers side by side."""
-        told = self._told(function, arguments)
-        answers = [worker.answers(*ours) for worker, ours in told]
-        return sent(np.concatenate([sent(np.concatenate(some)) for some in answers]))
+    def start_again(self, worker, rows):
+        """Let a worker end and another take its place, whose cell has these rows by key."""
+        self.held[worker] = Worker(rows.__getitem__)
 
-    def map(self, function, rows, *arguments):
-        """Let each worker make new updates of its own."""
-        told = self._told(function, arguments)
-        made = (worker.filled(function, rows, ours) for worker, (function, ours) in told)
-        return WorkerPartitions(list(map(Worker, made)))
+    def kept(self):
+        """Return how many numbers each worker keeps partitions under."""
+        return [len(worker._held) for worker in self.held]
 
-    def whole(self):
-        """Put all parts side by side."""
-        return sent(np.hstack(self._parts))
+    def send(self, value):
+        """Send nothing before it is needed."""
+        return value
 
-    def _told(self, function, arguments):
-        """Yield each worker, and what it is told: of arguments by column its own columns."""
-        for worker in self.workers:
-            ours = narrowed(arguments, worker.span)
-            self.bytes.append(len(pickle.dumps(ours)))
-            yield worker, (sent(function), tuple(sent(argument) for argument in ours))
+    def call(self, worker, method, *arguments):
+        """Make a call at once, unless it must fail."""
+        failed = [some for some in arguments if isinstance(some, WorkerLost)]
+        if worker in self.lost or failed:
+            return failed[0] if failed else WorkerLost(worker)
+        if method == "place":
+            self.moved += arguments[-1].nbytes
+        if method in ("total", "columns"):
+            self.told.append(len(pickle.dumps(arguments[2:])))
+        try:
+            return sent(getattr(self.held[worker], method)(*map(sent, arguments)))
+        except NotHeld:
+            return WorkerLost(worker)
+
+    def result(self, call):
+        """Return what came of a call."""
+        if isinstance(call, WorkerLost):
+            raise call
+        return call
+
+
+def dealt(n, workers):
+    """Return which of n rows each of so many cells gives, and in which order."""
+    shuffled = np.random.default_rng(1).permutation(n)
+    return [Placement(np.arange(len(at))[::-1], at) for at in np.array_split(shuffled, workers)]
+
+
+def engine_of(updates, partitions, placements):
+    """Return workers whose cells hold the rows of these placements."""
+    cells = []
+    for order, at in placements:
+        rows = np.empty((len(at), updates.shape[1]), dtype=np.float32)
+        rows[order] = updates[at]
+        cells.append(CellRows(rows, partitions))
+    return PickledEngine(cells)
 
 
 def on_workers(updates, partitions, workers):
-    """Return updates (n, d) in partitions of so many workers, which must be a divisor."""
-    each, cuts = partitions // workers, places(updates.shape[1], partitions)
-    parts = [(place.start, sent(updates[:, place])) for place in cuts]
-    return WorkerPartitions(
-        [Worker(parts[first : first + each]) for first in range(0, partitions, each)]
-    )
+    """Return updates (n, d) in partitions of so many workers, whose cells had some rows each."""
+    placements = dealt(len(updates), workers)
+    engine = engine_of(updates, partitions, placements)
+    return gathered(engine, "r", placements, updates.shape[1], partitions)

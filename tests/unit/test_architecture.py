@@ -24,6 +24,7 @@ LAUNCHERS = {"run.py", "aggregator/__main__.py", "agents/spawn.py", "agents/devi
 WIRING = {
     "fedjury/aggregator/advice.py",
     "fedjury/aggregator/assembly.py",
+    "fedjury/aggregator/in_cells.py",
     "fedjury/aggregator/noisy.py",
     "fedjury/aggregator/secure_terms.py",
     "fedjury/aggregator/resume.py",
@@ -61,7 +62,9 @@ ENTRY = {
     "fedjury/monitor/prometheus/__main__.py",
     "fedjury/monitor/web/__main__.py",
     "fedjury/monitor/web/screenshots.py",
+    "fedjury/broker/cells.py",
     "fedjury/broker/check.py",
+    "fedjury/cells/__main__.py",
     "fedjury/broker/embedded.py",
     "fedjury/broker/enrol.py",
     "fedjury/broker/__main__.py",
@@ -117,10 +120,12 @@ MAY_IMPORT = {
     "round": {"detection", "judges", "learning", "privacy", "protocol", "rules", "secure"},
     "config": set(),
     "broker": {"processes", "protocol", "shipped"},
-    "cells": {"learning", "rules"},
+    "cells": {"learning", "protocol", "rules"},
+    "cluster": {"learning", "processes", "rules"},
     "formatting": set(),
     "reports": {"formatting", "judges", "learning", "protocol", "round"},
     "aggregator": {
+        "cluster",
         "detection",
         "formatting",
         "judges",
@@ -157,6 +162,10 @@ PURE = [
     "fedjury/judges/",
     "fedjury/learning/backdoors/",
     "fedjury/broker/check_verdicts.py",
+    "fedjury/cluster/engine.py",
+    "fedjury/cluster/partitions.py",
+    "fedjury/cluster/shard.py",
+    "fedjury/aggregator/cells.py",
     "fedjury/privacy/noise.py",
     "fedjury/privacy/accounting.py",
     "fedjury/privacy/releases.py",
@@ -417,6 +426,13 @@ def test_only_the_mqtt_client_knows_paho():
     assert {found.file for found in offenders} == {"fedjury/protocol/transport/mqtt_client.py"}, (
         listed(offenders)
     )
+
+
+def test_one_file_knows_ray():
+    """The engine is an extra: all else must work, and be tried, without it."""
+    assert {found.file for found in imports() if found.top == "ray"} == {
+        "fedjury/cluster/ray_engine.py"
+    }
 
 
 def test_pure_parts_import_nothing_impure():

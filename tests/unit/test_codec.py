@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fedjury.protocol import checks, codec, compression, schema
+from fedjury.protocol.call import PARTS, WHOLE, Call
+from fedjury.protocol.cells import CellPresence, CellWorker, PartialSum, SumRequest, Tally
 from fedjury.protocol.checks import Limits
 from fedjury.protocol.codec import LONGEST_METRICS, SMALL, Decoder, decode, encode
 from fedjury.protocol.codecs.encoding import Encoding
@@ -33,6 +35,8 @@ from fedjury.protocol.messages import (
     AttackVector,
     BadMessage,
     Candidate,
+    CellLink,
+    CellMember,
     ColluderUpdate,
     Decline,
     GroupCandidate,
@@ -79,7 +83,7 @@ from fedjury.protocol.secure import (
     UnmaskRequest,
     UnmaskShares,
 )
-from fedjury.protocol.topics import CHANNELS, JSON, USUAL
+from fedjury.protocol.topics import CHANNELS, JSON, MSGPACK, USUAL
 
 LARGEST = float(np.finfo(np.float32).max)
 OPEN = Limits(finite=False)
@@ -112,7 +116,17 @@ EXAMPLES = {
         look_back=10,
         minimum_history=11,
     ),
-    Round: Round(7, 0, Phase.TRAIN, 3, ("ann", "bob"), ("eve",), 2.5, "all"),
+    Round: Round(
+        7,
+        0,
+        Phase.TRAIN,
+        3,
+        ("ann", "bob"),
+        ("eve",),
+        2.5,
+        "all",
+        calls={"validators": Call("0f" * 32, 5, 9, ("ann",))},
+    ),
     Model: Model(3, vector(1, -2)),
     History: History(3, vector(1, -2)),
     Candidate: Candidate(7, 1, 3, vector(1, -2)),
@@ -176,23 +190,43 @@ EXAMPLES = {
     Metrics: Metrics("ann", 7, 2, 40, {"rmse": 0.5}),
     ColluderUpdate: ColluderUpdate("ann", 7, 3, vector(1, -2)),
     AttackVector: AttackVector(7, 3, vector(1, -2), vector(0.5, 0)),
+    CellWorker: CellWorker(2, online=True, life=5),
+    CellPresence: CellPresence(2, 5, True, "ann bob", b"\3\1", "eve"),
+    Tally: Tally(
+        2, 5, 7, 1, 0, "ann", b"\4\0\0\0", struct.pack("<d", 1.5), {"duplicate": 1}, "eve"
+    ),
+    SumRequest: SumRequest(
+        7, 1, 1, b"\2\0\0\0", b"\1\0\0\0", b"", "clipped", 1.5, 32, 0, vector(1, -2)
+    ),
+    PartialSum: PartialSum(2, 5, 7, 1, 1, 2, b"\1\0\xff\xff\1\0"),
     Presence: Presence("ann", online=True, since=1.5),
     AggregatorPresence: AggregatorPresence(online=True, since=1.5, partition="seed 0"),
     Heartbeat: Heartbeat(1.5),
     RoundLog: RoundLog(RoundRecord(7, run="run", judged=7)),
     InvalidLog: InvalidLog(InvalidMessages(7, {"duplicate": 2}, "ann", "duplicate")),
     HistoryLog: HistoryLog(RunHistory((RoundRecord(7, judged=7),), {"duplicate": 2})),
+    CellLink: CellLink(3, online=True),
+    CellMember: CellMember(3, "ann", online=True, since=1.5),
     Manifest1: Manifest1(2),
     Presence1: Presence1(online=True, since=1.5),
 }
 """One message of each kind."""
 
-SMALL_KINDS = (Presence, AggregatorPresence, Presence1, Heartbeat, Vote)
+SMALL_KINDS = (
+    CellWorker,
+    Presence,
+    AggregatorPresence,
+    CellLink,
+    CellMember,
+    Presence1,
+    Heartbeat,
+    Vote,
+)
 """Those whose payloads are short, whatever they hold."""
 
 KINDS = list(EXAMPLES)
-CHECKED = [kind for kind in KINDS if kind not in LOGS]
-BINARY = [kind for kind in KINDS if CHANNELS[kind].content_type != JSON]
+CHECKED = [kind for kind in KINDS if kind not in (*LOGS, CellLink)]
+BINARY = [kind for kind in KINDS if CHANNELS[kind].content_type == MSGPACK]
 
 
 def topic(kind):
@@ -347,6 +381,16 @@ MESSAGES = {
         st.just("all") | st.lists(names, max_size=4).map(tuple),
         groups=st.integers(0, checks.MAX_GROUPS),
         each=counts,
+        calls=st.dictionaries(
+            st.sampled_from(PARTS),
+            st.builds(
+                Call,
+                st.binary(min_size=32, max_size=32).map(bytes.hex),
+                st.integers(0, WHOLE),
+                counts,
+                st.lists(names, max_size=4).map(tuple),
+            ),
+        ),
     ),
     Model: st.builds(Model, counts, vectors),
     History: st.builds(History, counts, vectors),
@@ -400,6 +444,38 @@ MESSAGES = {
     Metrics: st.builds(Metrics, names, counts, counts, counts, measured),
     ColluderUpdate: st.builds(ColluderUpdate, names, counts, counts, vectors),
     AttackVector: st.builds(AttackVector, counts, counts, vectors, vectors),
+    CellWorker: st.builds(CellWorker, counts, st.booleans(), counts),
+    CellPresence: st.builds(
+        lambda cell, life, whole, names: CellPresence(
+            cell, life, whole, " ".join(names), bytes(len(names)), ""
+        ),
+        counts,
+        counts,
+        st.booleans(),
+        st.lists(names, max_size=3),
+    ),
+    Tally: st.builds(
+        lambda cell, life, number, names: Tally(
+            cell, life, number, 1, 0, " ".join(names), bytes(4 * len(names)), bytes(8 * len(names))
+        ),
+        counts,
+        counts,
+        counts,
+        st.lists(names, max_size=3),
+    ),
+    SumRequest: st.builds(
+        lambda number, some, kind, bound, vector: SumRequest(
+            number, 1, 1, bytes(4 * some), bytes(4 * some), b"", kind, bound, 32, 0, vector
+        ),
+        counts,
+        st.integers(1, 3),
+        names,
+        numbers,
+        vectors,
+    ),
+    PartialSum: st.builds(
+        PartialSum, counts, counts, counts, counts, counts, st.just(1), pieces(1)
+    ),
     Presence: st.builds(Presence, names, st.booleans(), numbers, st.booleans(), st.booleans()),
     AggregatorPresence: st.builds(AggregatorPresence, st.booleans(), numbers, names),
     Heartbeat: st.builds(Heartbeat, numbers),
@@ -409,6 +485,8 @@ MESSAGES = {
         st.builds(InvalidMessages, counts, tallies, names, st.sampled_from(list(Reason))),
     ),
     HistoryLog: st.builds(HistoryLog, st.builds(RunHistory, st.just(()), tallies)),
+    CellLink: st.builds(CellLink, counts, st.booleans()),
+    CellMember: st.builds(CellMember, counts, names, st.booleans(), numbers),
     Manifest1: st.builds(Manifest1, counts),
     Presence1: st.builds(Presence1, st.booleans(), numbers, names),
 }
@@ -693,7 +771,7 @@ ROUND_BYTES = (
 def test_golden_bytes(kind, golden):
     """These messages are these bytes, in both directions."""
     unsaid = {"metrics": {}, "changed": None, "changed_errors": None}
-    added = unsaid if kind is Update else {"evaluators": ()}  # not written where empty
+    added = unsaid if kind is Update else {"evaluators": (), "calls": {}}  # not written where empty
     message = replace(EXAMPLES[kind], **added)
     assert encode(message) == golden
     assert same(decode(topic(kind), golden, Limits()), message)
@@ -741,11 +819,20 @@ def test_any_binary_values(data):
     judge(topic(kind), msgpack.packb(content, datetime=True))
 
 
+@pytest.mark.parametrize("payload", [b"", b"2", b"01", b"true", b"{}", b'{"online": true}', b"1 "])
+def test_the_state_of_a_bridge_is_a_digit(payload):
+    """Mosquitto writes 1 or 0, and anything else is no message."""
+    where = topic(CellLink)
+    assert decode(where, b"1", Limits()) == CellLink(3, online=True)
+    assert decode(where, b"0", Limits()) == CellLink(3, online=False)
+    assert refusal(where, payload) is Reason.MALFORMED
+
+
 @settings(deadline=None, max_examples=300)
 @given(st.data())
 def test_any_json_values(data):
     """Random JSON, NaN and infinity included, is a message or a BadMessage."""
-    kind = data.draw(st.sampled_from([kind for kind in KINDS if kind not in BINARY]))
+    kind = data.draw(st.sampled_from([kind for kind in KINDS if kind not in (*BINARY, CellLink)]))
     values = json_values | st.floats() | st.integers(-(10**400), 10**400)
     content = data.draw(values | with_known_keys(kind, values))
     judge(topic(kind), json.dumps(content).encode())
@@ -881,6 +968,7 @@ def test_a_codec_that_is_not_known_is_answered_in_float32():
 
 
 WRONG = {
+    "life": [None, True, "1", 1.0, [], {}, -1, 2**53 + 1],
     "count": [None, True, False, "1", 1.0, [], {}, -1, 2**31, 2**63],
     "number": [None, True, "1", [], {}, math.nan, math.inf, -math.inf, 2**1024],
     "truth": [None, 0, 1, "true", []],
@@ -934,6 +1022,7 @@ WRONG = {
     ],
     "phase": [None, 0, "TRAIN", "vote", ["train"]],
     "names": [None, "ann", {}, [1], [None], [["ann"]], ["a/b"], ["+"], [""], ["x" * 65], ["é"]],
+    "calls": [None, 1, "all", [], {"contributors": {}}, {"validators": ["ann"]}],
     "shape": [None, 3, "3", [True], [-1], [1.0], ["1"], [1] * 9, [[1]]],
     "bytes": [None, 1, 1.5, "", [], {}, True, b"\0\0\0"],
     "piece": [None, 1, 1.5, "", [], {}, True, b"", b"\0\0\0"],
@@ -990,6 +1079,7 @@ IS = {
         "phase": ("phase",),
         "names": ("contributors", "validators", "evaluators"),
         "number": ("seconds",),
+        "calls": ("calls",),
     },
     Model: {"count": ("version",), "vector": ("weights",)},
     History: {"vector": ("weights",)},
@@ -1039,10 +1129,38 @@ IS = {
     Metrics: {"count": ("round", "attempt", "samples"), "values": ("values",)},
     ColluderUpdate: {"count": ("round", "version"), "vector": ("delta",)},
     AttackVector: {"count": ("round", "version"), "vector": ("centre", "spread")},
+    CellWorker: {"truth": ("online",), "life": ("life",)},
+    CellPresence: {
+        "life": ("life",),
+        "truth": ("whole",),
+        "text": ("came", "left"),
+        "bytes": ("abilities",),
+    },
+    Tally: {
+        "life": ("life",),
+        "count": ("round", "attempt", "first"),
+        "text": ("names", "invalid"),
+        "bytes": ("samples", "norms"),
+        "values": ("refused",),
+    },
+    SumRequest: {
+        "count": ("round", "attempt", "number", "bits", "largest"),
+        "piece": ("cells", "taken"),
+        "bytes": ("without",),
+        "text": ("kind",),
+        "number": ("bound",),
+        "vector": ("centre",),
+    },
+    PartialSum: {
+        "life": ("life",),
+        "count": ("round", "attempt", "number", "width"),
+        "some": ("data",),
+    },
     Presence: {"truth": ("online", "votes", "evaluates"), "number": ("since",)},
     Heartbeat: {"number": ("since",)},
     AggregatorPresence: {"truth": ("online",), "number": ("since",), "text": ("partition",)},
     Manifest1: {"count": ("protocol",)},
+    CellMember: {"truth": ("online",), "number": ("since",)},
     Presence1: {"truth": ("online",), "number": ("since",), "text": ("deals",)},
 }
 """Kind of message -> kind of value -> its keys in the payload."""

@@ -431,7 +431,8 @@ def test_unknown_keys_are_named(toml):
     assert text == (
         "unknown setting 'sampling.client_fractions'; did you mean 'sampling.client_fraction'? "
         "valid: "
-        "sampling.client_fraction, sampling.most, sampling.newcomers"
+        "sampling.client_fraction, sampling.most, sampling.newcomers, sampling.names, "
+        "sampling.by_seed"
     )
 
 
@@ -495,6 +496,7 @@ def test_types_are_exact(key, toml):
     called = {
         "validation.judged_by": "clients or server or both",
         "validation.decide": "count or pooled",
+        "cells.engine": "none or ray",
         "validation.on": "candidate or groups or both",
         "backdoor.replaces": "round or group",
         "data.learn": "auto or classes or numbers",

@@ -19,6 +19,7 @@ from fedjury.gateway.json_tensors import strict_json, tensors_json, vector_of
 from fedjury.gateway.refusal import InvalidReason, InvalidRequest
 from fedjury.gateway.schemas import PhaseName, read_update
 from fedjury.gateway.state import GatewayState, ReceivedUpdate, names_of, on_message, post
+from fedjury.protocol.call import WHOLE, Call
 from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import Model, Phase, Reason, Round, RoundLog
 from fedjury.protocol.record import Quality, RoundRecord, read
@@ -158,6 +159,17 @@ def test_only_the_called_answer():
     view, slots = sent(view, "")
     assert slots == ["http-001"]
     assert refusal(view) is InvalidReason.NO_SLOT
+
+
+def test_slots_are_called_by_number():
+    """All agents but one are called so: a name with its slot hears that it is not."""
+    view, _ = sent(collecting(), "ann")
+    call = Call("00" * 32, WHOLE, 9, ("http-000",))
+    called = replace(opened(2, called=()), calls={"contributors": call})
+    view, _ = after(record(1, 0.2), called, view=view)
+    assert refusal(view, "ann") is Reason.NOT_SELECTED
+    view, slots = sent(view, "")
+    assert slots == ["http-001"]
 
 
 @pytest.mark.parametrize("phase", [one for one in Phase if one is not Phase.TRAIN])

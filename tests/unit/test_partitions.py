@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.updates import NOTHING, honest_updates, matrix, ones, told
-from support.workers import on_workers
+from support.workers import dealt, engine_of, on_workers
 
 from fedjury import rules
 from fedjury.aggregator.rule import checked_rule
+from fedjury.cluster.partitions import gathered
 from fedjury.config.section import SettingsError
 from fedjury.config.settings import load
 from fedjury.rules import cut
@@ -115,10 +116,12 @@ def test_more_partitions_than_columns():
 def test_a_worker_is_told_its_own_columns(name):
     """Of 30 x 1,003 update sums, 120 KB, one of four workers hears of a quarter, and some words."""
     rows, context = updates("finite"), told(honest_updates(N, D, seed=7), honest_updates(1, D)[0])
-    workers = on_workers(rows, 16, 4)
+    placements = dealt(N, 4)
+    engine = engine_of(rows, 16, placements)
+    workers = gathered(engine, "r", placements, D, 16)
     rules.build(name)(workers, ones(N), context)
     largest = {"foolsgold": N * D * 4 / 4}.get(name, D * 8 / 4)
-    assert largest < max(workers.bytes) < largest * 1.05 + 1500
+    assert largest < max(engine.told) < largest * 1.05 + 1500
 
 
 def test_a_columnwise_function_is_called_once_where_all_are_in_one_array():

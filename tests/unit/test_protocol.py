@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedjury.agents.agent import Contribute, Judge, Train
-from fedjury.protocol import messages, secure, topics
+from fedjury.protocol import cells, messages, secure, topics
 from fedjury.protocol.logs import InvalidMessages, RunHistory
 from fedjury.protocol.messages import BadMessage, Message, Reason
 from fedjury.protocol.record import RoundRecord
@@ -46,6 +46,11 @@ SAID = {
     "metrics/ann": messages.Metrics("ann", 1, 1, 4, {"rmse": 0.5}),
     "collusion/update/ann": messages.ColluderUpdate("ann", 1, 3, VECTOR),
     "collusion/attack": messages.AttackVector(1, 3, VECTOR, VECTOR[:0]),
+    "cell/worker/2": cells.CellWorker(2, online=True, life=5),
+    "cell/agents/2": cells.CellPresence(2, 5, True, "", b"", ""),
+    "cell/tally/2": cells.Tally(2, 5, 1, 1, 0, "", b"", b""),
+    "cell/request": cells.SumRequest(1, 1, 1, bytes(4), bytes(4), b"", "clipped", 1.0, 32, 0),
+    "cell/sum/2": cells.PartialSum(2, 5, 1, 1, 1, 1, b""),
     "agent/ann": messages.Presence("ann", online=True, since=0.0),
     "aggregator": messages.AggregatorPresence(online=True, since=0.0),
     "heartbeat": messages.Heartbeat(0.0),
@@ -57,6 +62,12 @@ SAID = {
 
 OLD = {messages.Manifest1: "manifest", messages.Presence1: "aggregator"}
 
+BESIDE = {
+    "fl/v2/.cells/3/link": messages.CellLink(3, online=True),
+    "fl/v2/.cells/3/run/agent/ann": messages.CellMember(3, "ann", online=True, since=0.0),
+}
+"""What bridges say: the whole topic -> a message that belongs there."""
+
 RETAINED = {
     "manifest",
     "round",
@@ -65,12 +76,16 @@ RETAINED = {
     "candidate",
     "group/2",
     "group-history/3",
+    "cell/worker/2",
+    "cell/request",
     "agent/ann",
     "aggregator",
     "log/round",
     "log/invalid",
     "log/history",
 }
+
+EXPIRES = {"candidate", "group/2", "cell/request"}
 
 BAD_NAMES = ["", "a/b", "/", "+", "#", "a+", "a#", "a b", "x" * 65, "ann\n", "é", "$SYS", "a.b"]
 
@@ -90,7 +105,8 @@ def refused(topic):
 def test_every_message_has_a_channel():
     """What can be said has a topic, and every topic something that is said there."""
     assert set(CHANNELS) == set(typing.get_args(Message))
-    assert {*(type(message) for message in SAID.values()), *OLD} == set(CHANNELS)
+    said = {type(message) for message in (*SAID.values(), *BESIDE.values())}
+    assert {*said, *OLD} == set(CHANNELS)
 
 
 def test_no_two_kinds_share_a_topic():
@@ -106,13 +122,13 @@ def test_channels_travel_as_documented():
     for topic, message in SAID.items():
         channel = CHANNELS[type(message)]
         assert channel.retain == (topic in RETAINED)
-        assert channel.expiry == (3600 if topic in {"candidate", "group/2"} else None)
+        assert channel.expiry == (3600 if topic in EXPIRES else None)
         assert channel.qos == (topic != "heartbeat")
         has_vector = any(
             isinstance(getattr(message, field.name), np.ndarray) for field in fields(message)
         )
         is_vote = isinstance(message, messages.Vote | messages.GroupVotes)
-        has_bytes = topic.startswith("secure/")
+        has_bytes = topic.startswith(("secure/", "cell/")) and topic != "cell/worker/2"
         kind = "msgpack" if has_vector or is_vote or has_bytes else "json"
         assert channel.content_type == f"application/{kind}"
 
@@ -126,6 +142,39 @@ def test_topics_by_hand(topic):
     assert list(address.field.values()) == topic.split("/")[-1:][: len(address.field)]
 
 
+@pytest.mark.parametrize("topic", BESIDE)
+def test_topics_beside_the_runs_by_hand(topic):
+    """What bridges say is below the root, where no run can be; with or without a run in it."""
+    message = BESIDE[topic]
+    assert USUAL.of("run", message) == topic
+    address = USUAL.parse(topic)
+    assert address.kind is type(message)
+    assert address.run == ("run" if "/run/" in topic else "")
+    assert address.field["cell"] == "3"
+    assert not NAME.fullmatch(topic.split("/")[2])
+
+
+def test_who_listens_hears_what_bridges_say_of_its_run():
+    """All cells, and of those the members in one's own run."""
+    asked = USUAL.filters("run", [type(message) for message in BESIDE.values()])
+    assert asked == ["fl/v2/.cells/+/link", "fl/v2/.cells/+/run/agent/+"]
+    assert USUAL.all_of("run") == ["fl/v2/run/#", "fl/v2/.cells/+/run/#"]
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "fl/v2/.cells/x/link",
+        "fl/v2/xcells/3/link",
+        "fl/v2/.cells/3/run/vote/ann",
+        "fl/v2/.cells/3/a.b/agent/ann",
+    ],
+)
+def test_other_topics_beside_the_runs_are_none(topic):
+    """Cells are numbers, and of the runs' topics only presence is there once more."""
+    assert refused(topic)
+
+
 # There and back
 
 
@@ -133,7 +182,7 @@ def test_topics_by_hand(topic):
 def test_agents_survive_their_topic(run, agent):
     """Run and agent are read from a topic as they were written."""
     for message in SAID.values():
-        if hasattr(message, "agent"):
+        if "agent" in {field.name for field in fields(message)}:
             address = USUAL.parse(USUAL.of(run, replace(message, agent=agent)))
             assert address == (run, type(message), {"agent": agent})
 

@@ -318,6 +318,8 @@ ELSEWHERE = {
     "fedjury/federation/exported.py": "a run's manifest and a file's metadata",
     "fedjury/federation/outcome.py": "columns of a table",
     "fedjury/monitor/run_view.py": "what a topic says",
+    "fedjury/round/announcement.py": "who is called by number",
+    "fedjury/round/selection.py": "who is called by number",
 }
 """Files that look keys up which a record has too, in something else, and in what."""
 

@@ -33,17 +33,20 @@ COUNTED_EVERY = 1
 class Broker:
     """A broker on a port of its own. ``kill`` it and ``start`` it again as often as you like."""
 
-    def __init__(self, folder: Path) -> None:
-        """Start it, with its files in a folder."""
+    def __init__(self, folder: Path, port: int = 0, text: str = "") -> None:
+        """Start it, with its files in a folder.
+
+        ``port``: where it listens, any if 0; ``text``: its configuration, if not the usual one.
+        """
         program = find_mosquitto()
         if program is None:
             raise ChaosError("no Mosquitto here: `apt install mosquitto`")
-        self._folder, self.port = folder, free_port()
+        self._folder, self.port = folder, port or free_port()
         self._dropped = 0
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o777)  # root's broker becomes another user, and keeps its database here
         file = folder / "mosquitto.conf"
-        shipped = private_configuration(self.port)
+        shipped = text or private_configuration(self.port)
         file.write_text(configuration(shipped, folder), encoding="utf-8")
         self._command = [str(program), "-c", str(file)]
         self.start()

@@ -24,6 +24,7 @@ from fedjury.config.settings import Settings, load
 from fedjury.config.toml import to_toml
 from fedjury.protocol.record import RoundRecord
 from tools.chaos.broker import Broker
+from tools.chaos.cells import CellBrokers
 from tools.chaos.listener import Listener, digest
 from tools.chaos.programs import ChaosError, Child, Trap, be_ours, prepare
 from tools.chaos.proxy import Proxy
@@ -102,7 +103,7 @@ DETECTION = SMALL | {
 }
 """Suspects are left out, and what is known of agents has to survive too."""
 
-OPEN = ("attempt", "absent", "run", "traffic", "timing", "left", "truth")
+OPEN = ("attempt", "absent", "cells", "run", "traffic", "timing", "left", "truth")
 """What may differ in a record, whatever happened: when, how often and at what cost."""
 
 
@@ -182,10 +183,16 @@ class Result(NamedTuple):
 class Federation:
     """One run: an aggregator and agents that can be started, killed and waited for."""
 
-    def __init__(self, settings: Settings, logs: Path, proxies: dict[str, Proxy]) -> None:
-        """``proxies``: through which "aggregator" and "agents" go to the broker, if they do."""
+    def __init__(
+        self, settings: Settings, logs: Path, proxies: dict[str, Proxy], ports: Sequence[int] = ()
+    ) -> None:
+        """``proxies``: through which "aggregator" and "agents" go to the broker, if they do.
+
+        ``ports``: of the brokers that the shards of agents are to be at, where they have their own.
+        """
         self.settings = settings
         self.proxies = proxies
+        self._ports = ports
         self.folder = Path(settings.run.directory) / settings.run.name
         self.folder.mkdir(parents=True, exist_ok=True)
         self._logs = logs
@@ -226,7 +233,7 @@ class Federation:
 
     def join(self, shard: int, *failpoints: Trap) -> Child:
         """Start the agents of one of the shards."""
-        flags = [*self._settings("agents"), "--shard", f"{shard}/{SHARDS}"]
+        flags = [*self._settings("agents", shard), "--shard", f"{shard}/{SHARDS}"]
         return self.begin("agents", flags, f"agents-{shard}", failpoints)
 
     def begin(
@@ -237,11 +244,13 @@ class Federation:
         self.children.append(Child(log, be_ours, program, arguments, failpoints))
         return self.children[-1]
 
-    def _settings(self, program: str) -> list[str]:
+    def _settings(self, program: str, shard: int = 0) -> list[str]:
         """Write the settings of one of the programs; returns its flags."""
-        file, broker = self.folder / f"settings-{program}.toml", self.settings.broker
+        file, broker = self.folder / f"settings-{program}-{shard}.toml", self.settings.broker
         if program in self.proxies:
             broker = broker.replaced(port=self.proxies[program].port)
+        if shard and self._ports:
+            broker = broker.replaced(port=self._ports[shard - 1])
         file.write_text(to_toml(self.settings.replaced(broker=broker)), encoding="utf-8")
         return ["--config", str(file)]
 
@@ -307,6 +316,7 @@ class Harness:
         self._quiet: dict[str, Result] = {}
         prepare()
         self.broker = Broker(self.folder / "broker")
+        self._cells: CellBrokers | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -316,16 +326,30 @@ class Harness:
 
     def close(self) -> None:
         """End everything and leave nothing behind."""
+        if self._cells is not None:
+            self._cells.close()
         self.broker.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def dropped(self) -> int:
-        """Say how many messages the broker has thrown away in all."""
-        return self.broker.dropped()
+        """Say how many messages brokers have thrown away in all."""
+        return self.broker.dropped() + (self._cells.dropped() if self._cells else 0)
+
+    @property
+    def cells(self) -> CellBrokers:
+        """The brokers of cells, one for each shard of agents; the core's is our own."""
+        if self._cells is None:
+            self._cells = CellBrokers(self.folder / "cells", self.broker.port, SHARDS)
+        return self._cells
 
     @contextmanager
-    def federation(self, setup: Setup = PLAIN, *, proxied: bool = False) -> Iterator[Federation]:
-        """Make a run of its own name; ``proxied``: through a proxy for each side."""
+    def federation(
+        self, setup: Setup = PLAIN, *, proxied: bool = False, cells: bool = False
+    ) -> Iterator[Federation]:
+        """Make a run of its own name.
+
+        ``proxied``: through a proxy for each side; ``cells``: each shard of agents in a cell.
+        """
         own = {"run.name": f"chaos-{next(self._numbers)}", "broker.port": self.broker.port}
         kept = {
             "run.directory": str(self.folder / "runs"),
@@ -337,7 +361,8 @@ class Harness:
             proxies = {
                 name: stack.enter_context(closing(Proxy(self.broker.port))) for name in names
             }
-            result = Federation(settings, self.folder, proxies)
+            ports = self.cells.ports if cells else ()
+            result = Federation(settings, self.folder, proxies, ports)
             stack.callback(shutil.rmtree, result.folder, ignore_errors=True)
             stack.callback(result.close)
             yield result

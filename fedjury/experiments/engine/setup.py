@@ -22,6 +22,7 @@ PLAIN: Mapping[str, Any] = {
     "detection.detectors": [],
     "detection.quarantine": False,
     "collect.wait": False,
+    "sampling.by_seed": True,
 }
 """Where every experiment starts from: plain federated averaging that nobody defends.
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol, Self
 
 from fedjury.protocol.codec import Decoder
-from fedjury.protocol.messages import EVERY_AGENT, Abilities, AggregatorPresence, Message
+from fedjury.protocol.messages import EVERY_AGENT, Abilities, Message, Serving
 from fedjury.protocol.topics import Topics
 from fedjury.protocol.transport.once_only import OnceOnlyWarnings
 
@@ -91,7 +91,7 @@ class Transport(Protocol):
         *kinds: type[Message],
         presence: bool = True,
         abilities: Abilities = EVERY_AGENT,
-        serves: AggregatorPresence | None = None,
+        serves: Serving | None = None,
     ) -> None:
         """Connect a party that wants these kinds, retained messages included.
 
@@ -144,7 +144,7 @@ class Connection:
         self.transport = transport
         self.name = name
 
-    def subscribe(self, *kinds: type[Message], serves: AggregatorPresence | None = None) -> None:
+    def subscribe(self, *kinds: type[Message], serves: Serving | None = None) -> None:
         """Connect, and ask for all messages of these kinds; ``serves``: see ``Transport.join``."""
         self.transport.join(self.name, *kinds, presence=False, serves=serves)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from fedjury.protocol import codec
 from fedjury.protocol.credentials import BrokerAddress, Login, client_id_of, login_of
-from fedjury.protocol.messages import EVERY_AGENT, Abilities, AggregatorPresence, Message
+from fedjury.protocol.messages import EVERY_AGENT, Abilities, AggregatorPresence, Message, Serving
 from fedjury.protocol.topics import ROOT
 from fedjury.protocol.transport import reasons
 from fedjury.protocol.transport.connection import TransportError
@@ -107,11 +107,13 @@ class ConnectionPool:
         *,
         presence: bool,
         abilities: Abilities = EVERY_AGENT,
-        serves: AggregatorPresence | None = None,
+        serves: Serving | None = None,
     ) -> None:
         """Let a party connect that hears these topics; one without its secret stays away."""
         login = self._login(name)
-        place = Place(self._address, self._run, name, serves) if serves else None
+        place = None
+        if isinstance(serves, AggregatorPresence):
+            place = Place(self._address, self._run, name, serves)
         client = Client(
             self._client_id(name, login),
             login or Login(),

@@ -17,9 +17,9 @@ from fedjury.protocol.encoder import Encoder
 from fedjury.protocol.messages import (
     EVERY_AGENT,
     Abilities,
-    AggregatorPresence,
     Message,
     Presence,
+    Serving,
 )
 from fedjury.protocol.topics import CHANNELS, USUAL, Topics
 from fedjury.protocol.transport.connection import Delivery, Traffic
@@ -66,7 +66,7 @@ class MemoryTransport:
         self._alone: dict[str, str] = {}
         """A topic that one party alone hears -> that party."""
         self._present: set[str] = set()
-        self._serves: dict[str, AggregatorPresence] = {}
+        self._serves: dict[str, Serving] = {}
         self.notices = OnceOnlyWarnings()
         self._encoder = Encoder(self.notices.add)
         self.outside: dict[str, str] = {}
@@ -92,7 +92,7 @@ class MemoryTransport:
         *kinds: type[Message],
         presence: bool = True,
         abilities: Abilities = EVERY_AGENT,
-        serves: AggregatorPresence | None = None,
+        serves: Serving | None = None,
     ) -> None:
         """Connect a party that wants these kinds, retained messages included."""
         self._wanted[name] = tuple(

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from fedjury.protocol import codec
-from fedjury.protocol.messages import Abilities, AggregatorPresence, Message, Presence
+from fedjury.protocol.cells import CellWorker
+from fedjury.protocol.messages import Abilities, AggregatorPresence, Message, Presence, Serving
 from fedjury.protocol.topics import CHANNELS
 from fedjury.protocol.transport.mqtt_client import FULL, Client, discarded, properties
 from fedjury.protocol.transport.reasons import LATELY, BrokerLimits
@@ -72,7 +73,7 @@ class MqttConnection:
         ``five``: the broker speaks MQTT 5.
         """
         channel = CHANNELS[type(message)]
-        if channel.retain and not isinstance(message, Presence | AggregatorPresence):
+        if channel.retain and not isinstance(message, Presence | AggregatorPresence | CellWorker):
             self.retained.pop(topic, None)
             if payload:
                 self.retained[topic] = message, payload
@@ -133,7 +134,7 @@ def hang_up(
 
 
 def presence_of(
-    name: str, serves: AggregatorPresence | None, abilities: Abilities | None
+    name: str, serves: Serving | None, abilities: Abilities | None
 ) -> Callable[[bool], Message] | None:
     """Return what a party says of itself when it comes and goes; None if it says nothing."""
     if serves is not None:

@@ -23,7 +23,7 @@ from fedjury.protocol import codec
 from fedjury.protocol.codec import Decoder
 from fedjury.protocol.credentials import BrokerAddress
 from fedjury.protocol.encoder import Encoder
-from fedjury.protocol.messages import EVERY_AGENT, Abilities, AggregatorPresence, Message
+from fedjury.protocol.messages import EVERY_AGENT, Abilities, Message, Serving
 from fedjury.protocol.transport import reasons
 from fedjury.protocol.transport.connection import Delivery, Traffic, TransportError
 from fedjury.protocol.transport.connection_pool import ConnectionPool
@@ -132,7 +132,7 @@ class MqttTransport:
         *kinds: type[Message],
         presence: bool = True,
         abilities: Abilities = EVERY_AGENT,
-        serves: AggregatorPresence | None = None,
+        serves: Serving | None = None,
     ) -> None:
         """Connect a party that wants these kinds; it reconnects by itself."""
         filters = self.topics.filters(self.run, kinds)
@@ -179,7 +179,8 @@ class MqttTransport:
             self.pool.give_no_signs()
             self.inbox.clear()  # what waits there would end our waiting
             self._heard_bytes = self.traffic.received
-            self.pool.subscribe(name, f"{self.topics.root}/{self.run}/#", once=False)
+            for topic in self.topics.all_of(self.run):
+                self.pool.subscribe(name, topic, once=False)
         until = time.monotonic() + PATIENCE
         while len(result) != before and time.monotonic() < until:
             before = len(result)

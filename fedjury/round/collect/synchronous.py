@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedjury.learning.contributions import Contributions
+from fedjury.protocol import admission
 from fedjury.protocol.messages import Reason, Update
 from fedjury.registry import collect
 from fedjury.round.collect.strategy import Answer, Progress, Request
@@ -40,13 +41,9 @@ class Synchronous:
 
     def refusal(self, update: Update, collected: UpdateBuffer, request: Request) -> Reason | None:
         """Return why an update is not accepted: not what was asked for, or not the first one."""
-        if update.round != request.round:
-            return Reason.WRONG_ROUND
-        if update.version != request.version:
-            return Reason.WRONG_VERSION
-        if update.agent in collected:
-            return Reason.DUPLICATE
-        return None if update.agent in request.selected else Reason.NOT_SELECTED
+        return admission.refusal(
+            update, request.round, request.version, request.selected, collected
+        )
 
     def awaited(self, selected: int) -> int:
         """Return how many answers the round waits for."""

@@ -5,7 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tools.chaos.faults import agents, aggregator, broker, disk, load, moves, network, secure
+from tools.chaos.faults import (
+    agents,
+    aggregator,
+    broker,
+    cells,
+    disk,
+    load,
+    moves,
+    network,
+    secure,
+)
 from tools.chaos.faults.broker import BRIEF
 from tools.chaos.faults.outcome import Fault, Outcome, mid_round
 from tools.chaos.harness import DETECTION, ON_GROUPS, PIGGY_BACK, PLAIN, SECURE
@@ -86,6 +96,14 @@ FAULTS: dict[str, Row] = {
     "in-flight": Row("the aggregator's breaks with answers under way", network.in_flight()),
     "in-flight-broker": Row("broker killed with answers under way", network.in_flight(broker=True)),
     "slow-network": Row("40 kB/s for each agent", network.slow, 2, 0),
+    # Agents are in two cells.
+    "cells": Row("two cells instead of one broker", cells.ROWS["quiet"], 3),
+    "cell-killed": Row("broker of a cell killed", cells.ROWS["killed"], 10),
+    "cell-killed-training": Row("the same at work", cells.ROWS["killed-training"], 10),
+    "cell-core": Row("broker of the core killed", cells.ROWS["core"], 10),
+    "cell-core-training": Row("the same at work", cells.ROWS["core-training"], 10),
+    "cell-link": Row("link of a cell down for 12 s", cells.ROWS["link"], 5),
+    "cell-gone": Row("broker of a cell gone for 22 s", cells.ROWS["gone"], 3, 0),
     # Agents die, vanish, or are slow.
     "agents-restarted": Row("agents killed, started by hand", at_work(agents.restarted)),
     "agents-revived": Row("agents killed, started by spawn", at_work(agents.revived)),

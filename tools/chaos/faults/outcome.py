@@ -88,6 +88,7 @@ def mid_round(
     rounds: tuple[int, int] = (1, 6),
     training: bool = False,
     proxied: bool = False,
+    cells: bool = False,
     same: bool = True,
     seconds: float = BOUND,
     check: Callable[[Federation, Result], str] = lambda *_: "",
@@ -95,15 +96,16 @@ def mid_round(
 ) -> Fault:
     """Do something to a run after one of some rounds, at once or while all agents are ``training``.
 
-    ``same``: every accepted model has to be that of the undisturbed run. ``seconds``: in which it
-    has to end. ``check``: says what is wrong with what became of it, or nothing.
+    ``cells``: each shard of agents is in a cell. ``same``: every accepted model has to be that of
+    the undisturbed run, on one broker. ``seconds``: in which it has to end. ``check``: says what is
+    wrong with what became of it, or nothing.
     """
 
     def fault(harness: Harness, random: Random, times: int) -> Outcome:
         tally = Tally()
         quiet = harness.quiet(setup) if same else None
         for _ in range(times):
-            with harness.federation(setup, proxied=proxied) as run:
+            with harness.federation(setup, proxied=proxied, cells=cells) as run:
                 run.start(pace=PACE)
                 (run.train if training else run.reach)(random.randint(*rounds))
                 time.sleep(random.uniform(0.0, PACE / 2 if training else PACE))

@@ -21,9 +21,10 @@ def one(data: bytes) -> None:
         return
     run, kind, field = result
     assert silent == CHANNELS[kind].retain
-    assert NAME.fullmatch(run)
     channel = CHANNELS[kind]
-    assert topic == f"{channel.root or ROOT}/{run}/{channel.topic.format_map(field)}"
+    assert NAME.fullmatch(run) or (channel.beside and "{run}" not in channel.topic and not run)
+    base = ROOT if channel.beside else f"{channel.root or ROOT}/{run}"
+    assert topic == f"{base}/{channel.topic.format_map(field | {'run': run})}"
 
 
 def seeds() -> list[bytes]:
@@ -39,6 +40,8 @@ WORDS = (
     b"history/",
     b"log/round",
     b"agent/",
+    b".cells/",
+    b"/link",
     b"vote/",
     b"group/",
     b"group-vote/",

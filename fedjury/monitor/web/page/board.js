@@ -72,9 +72,10 @@ const Board = (() => {
       return false;
     }
     const said = map(data), round = count(said.round), names = list(said.validators);
+    const byNumber = count(map(map(said.calls).contributors).count); // of those, few are named
     board.round = {
       round, attempt: count(said.attempt) ?? 1, phase: text(said.phase),
-      selected: said.contributors === "all" ? null : list(said.contributors).length,
+      selected: said.contributors === "all" ? null : byNumber ?? list(said.contributors).length,
     };
     if (names.length) board.asked = { round, names: names.slice(0, LIMITS.voters).map(text) };
     return round !== null && AT_WORK.has(board.round.phase) && drop(board, round);

@@ -1,0 +1,99 @@
+"""What is different where cells keep their updates, made of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fedjury import rules
+from fedjury.cluster.engine import Engine
+from fedjury.cluster.partitions import Placement, gathered
+from fedjury.config.settings import Settings
+from fedjury.registry import DETECTORS, Need
+from fedjury.round.collect import CollectStrategy, Synchronous
+from fedjury.round.collect.tallied import InCells, RowsOfCell
+from fedjury.round.state import RowsInCells
+from fedjury.rules.partitions import Partitions
+from fedjury.rules.sums import SumRule, sum_rule
+
+KEPT = "where cells keep their updates (cells.count)"
+
+
+NONE = RowsOfCell(np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+def check_cells(settings: Settings) -> None:
+    """Refuse what needs updates to come up to the aggregator, where they do not.
+
+    Raises
+    ------
+    ValueError
+        That says what it is.
+    """
+    if not settings.cells.count:
+        return
+    for name in settings.detection.detectors:
+        if Need.UPDATES in DETECTORS.facts(name).needs:
+            raise ValueError(f"detector {name!r} looks at updates, which do not come up {KEPT}")
+    if Need.UPDATE_SUMS in rules.RULES.facts(settings.aggregation.rule).needs:
+        raise ValueError(
+            f"rule {settings.aggregation.rule!r} goes by what each agent sent in earlier rounds, "
+            f"which nobody adds up {KEPT}"
+        )
+    unfit = (
+        (settings.groups.size != 1, "groups.size other than 1"),
+        (settings.groups.secure, "groups.secure"),
+        (settings.validation.on_groups, "validation.on = 'groups'"),
+        (settings.validation.piggy_back, "votes with updates (piggy-back)"),
+        (bool(settings.privacy.noise), "privacy.noise"),
+        (settings.evaluation.by_agent, "evaluation.by_agent"),
+        (settings.collect.strategy != "synchronous", "another collect.strategy than synchronous"),
+    )
+    for here, what in unfit:
+        if here:
+            raise ValueError(f"{what} cannot be had {KEPT}: it needs updates to come up")
+
+
+def sums_of(settings: Settings) -> SumRule | None:
+    """Return the rule as one that asks cells for sums; None where it is given updates.
+
+    Raises
+    ------
+    ValueError
+        If the run needs more of its updates than sums; says what.
+    """
+    check_cells(settings)
+    if not settings.cells.count or settings.cells.engine != "none":
+        return None
+    said = settings.aggregation
+    options: dict[str, Any] = dict(said.options)
+    clip = float(options.pop("clip", said.clip) or 0)
+    return sum_rule(said.rule, clip, said.pre_aggregation, options, settings.limits.samples)
+
+
+def rows_on(engine: Engine, partitions: int) -> RowsInCells:
+    """Return how rows are had that the workers of an engine hold, in so many partitions."""
+
+    def rows(key: tuple[int, int], taken: Mapping[int, RowsOfCell], d: int) -> Partitions:
+        cells = range(1, engine.workers + 1)
+        placements = [Placement(*taken.get(cell, NONE)) for cell in cells]
+        return gathered(engine, key, placements, d, partitions, keep=True)
+
+    return rows
+
+
+def strategy_in(settings: Settings, usual: CollectStrategy[Any]) -> CollectStrategy[Any]:
+    """Return how contributions come together: as usual, or by what cells tell."""
+    if not settings.cells.count:
+        return usual
+    assert isinstance(usual, Synchronous)
+    return InCells(usual)
+
+
+def told_to_cells(settings: Settings) -> dict[str, Any]:
+    """Return what ingest workers are told of a run; empty where there are none."""
+    if not settings.cells.count:
+        return {}
+    return {"partitions": settings.aggregation.partitions, "finite": settings.limits.finite}

@@ -1,0 +1,209 @@
+"""The updates of a round on workers: how they get there, and the verbs that rules work by.
+
+Bits depend on the number of partitions, not on that of the workers, a power of two: each adds up a
+part of the same tree. Of cells that are no power of two, the first so many hold partitions; all of
+them give theirs away.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections import deque
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedjury.cluster.engine import Engine
+from fedjury.cluster.shard import Numbers, Shape
+from fedjury.learning.arrays import Matrix, read_only
+from fedjury.rules.partitions import (
+    Array,
+    ByColumn,
+    Filler,
+    Function,
+    narrowed,
+    places,
+    tree_sum,
+)
+
+AHEAD = 2
+"""Pieces on their way to each worker."""
+
+_numbers = itertools.count()
+
+
+class Placement(NamedTuple):
+    """Which rows of a cell are taken, and which of all rows they become."""
+
+    order: Numbers
+    """(m,): rows of the cell."""
+    at: Numbers
+    """(m,): rows of all n."""
+
+
+class WorkerPartitions:
+    """Partitions that workers hold: ``fedjury.rules.partitions.Partitions``, over an engine."""
+
+    def __init__(self, engine: Engine, shape: Shape, number: int) -> None:
+        self._engine, self._shape, self._number = engine, shape, number
+        weakref.finalize(self, _drop, engine, number, shape.workers).atexit = False
+
+    @property
+    def n(self) -> int:
+        """Updates."""
+        return self._shape.n
+
+    @property
+    def d(self) -> int:
+        """Parameters of each."""
+        return self._shape.d
+
+    @property
+    def count(self) -> int:
+        """Partitions."""
+        return self._shape.count
+
+    def total(self, function: Function, *arguments: Any) -> Array:
+        """Return the sum of what the function makes of them; each worker adds a part."""
+        return tree_sum(self._results("total", function, arguments))
+
+    def columns(self, function: Function, *arguments: Any) -> Array:
+        """Return what the function makes of them, side by side."""
+        return np.concatenate(list(self._results("columns", function, arguments)))
+
+    def map(self, function: Filler, rows: int, *arguments: Any) -> WorkerPartitions:
+        """Return so many new updates, which stay where they are made."""
+        shape = replace(self._shape, n=rows)
+        made = WorkerPartitions(self._engine, shape, next(_numbers))
+        for _ in self._results("map", made._number, (function, rows, *arguments)):
+            pass
+        return made
+
+    def whole(self) -> Matrix:
+        """Return all of them in one array here, which must have the memory."""
+        result = np.empty((self.n, self.d), dtype=np.float32)
+        cuts = places(self.d, self.count)
+        for worker in range(self._shape.workers):
+            for p in self._shape.of(worker):
+                call = self._engine.call(worker, "partition", self._number, p)
+                result[:, cuts[p]] = self._engine.result(call)
+        whole: Matrix = read_only(result)
+        return whole
+
+    def _sent(self, argument: Any) -> Any:
+        """Return what stands for an argument, once for all, unless each worker needs a part."""
+        return argument if isinstance(argument, ByColumn) else self._engine.send(argument)
+
+    def _results(self, method: str, first: Any, arguments: tuple[Any, ...]) -> Iterator[Any]:
+        sent = [self._sent(argument) for argument in arguments]
+        cuts = places(self.d, self.count)
+        calls = deque[Any]()
+        for worker in range(self._shape.workers):
+            own = self._shape.of(worker)
+            columns = slice(cuts[own[0]].start, cuts[own[-1]].stop)
+            given = narrowed(tuple(sent), columns)
+            calls.append(self._engine.call(worker, method, self._number, first, *given))
+        while calls:
+            yield self._engine.result(calls.popleft())
+
+
+def gathered(
+    engine: Engine,
+    key: Hashable,
+    placements: Sequence[Placement],
+    d: int,
+    count: int,
+    *,
+    keep: bool = False,
+) -> WorkerPartitions:
+    """Return the updates of all cells in so many partitions, spread over their workers.
+
+    ``key``: which of their rows, of d parameters. ``placements``: by cell, the rows it gives, which
+    together become each of the n rows once. ``keep``: cells keep what they give, so that after a
+    worker was lost only its own cell has to be asked again, for as much memory again.
+
+    Raises
+    ------
+    WorkerLost
+        If a worker ended meanwhile.
+    ValueError
+        If there is not a placement for each worker, or a row would be filled twice or never.
+    """
+    n = _filled(engine, placements)
+    shape = Shape(n, d, count, holders(engine.workers, count))
+    result = WorkerPartitions(engine, shape, next(_numbers))
+    number = result._number  # noqa: SLF001 - made here, only a moment ago
+    sent = [Placement(*map(engine.send, placement)) for placement in placements]
+    begun = [engine.call(k, "begin", number, shape, k) for k in range(shape.workers)]
+    on_the_way = deque([begun])
+    for step in _steps(shape, [len(placement.at) for placement in placements]):
+        calls = []
+        for worker, p, cell in step:
+            order, at = sent[cell]
+            if worker == cell:
+                calls.append(engine.call(worker, "place_own", number, p, at, key, order, keep))
+            else:
+                piece = engine.call(cell, "give", key, p, order, keep)
+                calls.append(engine.call(worker, "place", number, p, at, piece))
+        on_the_way.append(calls)
+        if len(on_the_way) > AHEAD:
+            _await(engine, on_the_way.popleft())
+    for calls in on_the_way:
+        _await(engine, calls)
+    return result
+
+
+def holders(workers: int, count: int) -> int:
+    """Return how many of the workers hold partitions: a power of two, as many as there can be."""
+    return min(count, 1 << (workers.bit_length() - 1))
+
+
+def by_name(names: Sequence[Sequence[str]]) -> list[Placement]:
+    """Return where the rows of each cell go if all are in the order of their senders' names.
+
+    ``names``: by cell, the sender of each of its rows. Which cell an agent is in then does not
+    matter.
+    """
+    flat = [name for cell in names for name in cell]
+    rank = {name: row for row, name in enumerate(sorted(flat))}
+    if len(rank) != len(flat):
+        raise ValueError("an agent has updates in two cells, or two in one")
+    return [
+        Placement(np.arange(len(cell)), np.array([rank[name] for name in cell], dtype=np.int64))
+        for cell in names
+    ]
+
+
+def _steps(shape: Shape, sizes: Sequence[int]) -> Iterator[list[tuple[int, int, int]]]:
+    """Yield what is done at a time: worker, partition, and the cell that gives it a piece.
+
+    In each step all workers ask different cells.
+    """
+    cells, each = len(sizes), shape.count // shape.workers
+    for turn in range(each):
+        for ahead in range(cells):
+            tasks = ((k, shape.of(k)[turn], (k + ahead) % cells) for k in range(shape.workers))
+            yield [task for task in tasks if sizes[task[2]]]
+
+
+def _filled(engine: Engine, placements: Sequence[Placement]) -> int:
+    """Return how many rows these placements fill."""
+    if len(placements) != engine.workers:
+        raise ValueError(f"{len(placements)} placements for {engine.workers} workers")
+    at = np.concatenate([placement.at for placement in placements])
+    if not np.array_equal(np.sort(at), np.arange(len(at))):
+        raise ValueError("placements must fill each row once")
+    return len(at)
+
+
+def _await(engine: Engine, calls: Sequence[Any]) -> None:
+    for call in calls:
+        engine.result(call)
+
+
+def _drop(engine: Engine, number: int, workers: int) -> None:
+    for worker in range(workers):
+        engine.call(worker, "drop", number)

@@ -1,0 +1,208 @@
+"""Rounds whose updates stay in cells: what they tell is noted, and what they add up is asked for.
+
+A cell is asked for the sum of the updates that it had told of when the collection was closed. If
+its worker is replaced before it has answered, its updates are gone: the round goes back to
+collecting, and the agents of that cell send theirs again. A cell that does not answer in time is
+left out, and the others are asked once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+
+from fedjury.protocol.cells import PartialSum, SumRequest, Tally, listed
+from fedjury.protocol.messages import Reason
+from fedjury.round.aggregate import aggregate, context_of
+from fedjury.round.answers import Step, count_invalid
+from fedjury.round.collect.tallied import Tallied
+from fedjury.round.effects import CountInvalid, Publish
+from fedjury.round.state import Aggregated, Gathered, RoundConfig, State, Summing, Tick, Training
+from fedjury.rules.partitions import WorkerLost
+from fedjury.rules.sums import Asked, Known, Total
+
+
+def take_tally(state: State, tally: Tally, config: RoundConfig) -> Step:  # noqa: ARG001
+    """Note whose updates a cell has admitted, and what it has refused."""
+    phase = state.phase
+    assert isinstance(phase, Training)
+    if (tally.round, tally.attempt) != (state.round, state.attempt):
+        return state, []  # of before: they were counted, or came too late
+    updates = phase.updates
+    assert isinstance(updates, Tallied)
+    now, refused = updates.with_tally(tally)
+    invalid_from = phase.invalid_from | (state.selected & {*listed(tally.invalid)})
+    settled = None if len(now) != len(updates) else phase.settled
+    phase = phase.but(updates=now, invalid_from=invalid_from, settled=settled)
+    return counted(state.but(phase=phase), tally.agent, refused)
+
+
+def counted(state: State, cell: str, refused: Mapping[str, int]) -> Step:
+    """Count what a cell has refused, and tell people."""
+    if not refused:
+        return state, []
+    invalid = dict(state.invalid)
+    for why, often in refused.items():
+        invalid[why] = invalid.get(why, 0) + often
+    return state.but(invalid=invalid), [CountInvalid(cell, Reason(min(refused)), invalid)]
+
+
+def worker_replaced(state: State, tally: Tally, config: RoundConfig) -> Step:
+    """Go back to collecting where a cell's worker is another: what it was asked for is gone."""
+    phase = state.phase
+    assert isinstance(phase, Summing)
+    told = phase.tallied.cells.get(tally.cell)
+    known = told is None or tally.life <= told.life or tally.cell in phase.sums
+    if known or (tally.round, tally.attempt) != (state.round, state.attempt):
+        return state, []
+    again = phase.training.but(updates=phase.tallied.without((tally.cell,)), settled=None)
+    return take_tally(state.but(phase=again, requests=phase.number), tally, config)
+
+
+def take_sum(state: State, said: PartialSum, config: RoundConfig) -> Step:  # noqa: ARG001
+    """Note a cell's sum."""
+    phase = state.phase
+    assert isinstance(phase, Summing)
+    asked_for = (said.round, said.attempt, said.number)
+    told = phase.tallied.cells.get(said.cell)
+    if asked_for != (state.round, state.attempt, phase.number) or told is None:
+        return count_invalid(state, said.agent, Reason.WRONG_ROUND)
+    if said.life != told.life or said.cell not in phase.places:
+        return state, []
+    if said.cell in phase.sums:
+        return count_invalid(state, said.agent, Reason.DUPLICATE)
+    try:
+        total = Total.unpacked(said.width, said.data, len(state.weights))
+    except ValueError:
+        return count_invalid(state, said.agent, Reason.WRONG_LENGTH)
+    return state.but(phase=phase.but(sums={**phase.sums, said.cell: total})), []
+
+
+def too_late(state: State, tally: Tally, config: RoundConfig) -> Step:  # noqa: ARG001
+    """Change nothing: what a cell tells after the collection was closed is of no use."""
+    return state, []
+
+
+def with_rows(
+    state: State, gathered: Gathered, tick: Tick, config: RoundConfig
+) -> tuple[State, Aggregated | None]:
+    """Return what the rule makes of rows that stay with the workers of their cells.
+
+    None where a worker is lost meanwhile: then its cell is collected again.
+    """
+    phase, names = state.phase, gathered.contributions.names
+    assert isinstance(phase, Training)
+    assert isinstance(phase.updates, Tallied)
+    assert config.rows is not None
+    try:
+        if names:
+            key, taken = (state.round, state.attempt), phase.updates.rows(names)
+            gathered = gathered.but(rows=config.rows(key, taken, len(state.weights)))
+        return state, aggregate(state, gathered, config)
+    except WorkerLost as lost:
+        kept = phase.updates.without((lost.worker + 1,))  # workers are those of the cells, in order
+        phase, deadline = phase.but(updates=kept, settled=None), tick.now + config.cells.seconds
+        return state.but(phase=phase, deadline=deadline), None
+
+
+class Summed(NamedTuple):
+    """What a collection in cells has come to: a request for sums, or what the rule makes of it."""
+
+    state: State
+    effects: list[Publish]
+    gathered: Gathered | None = None
+    """With the rule's update, where nothing is to be asked any more."""
+
+
+def asked_first(state: State, gathered: Gathered, tick: Tick, config: RoundConfig) -> Summed:
+    """Ask cells for the first sum of what was gathered."""
+    phase = state.phase
+    assert isinstance(phase, Training)
+    assert isinstance(phase.updates, Tallied)
+    assert config.sums is not None
+    names = gathered.contributions.names
+    if not names:
+        return Summed(state, [], gathered)
+    samples, norms = phase.updates.samples_and_norms(names)
+    context = context_of(state, gathered, config)
+    known = Known(samples, norms, len(state.weights), context)
+    try:
+        wanted = config.sums.first(known)
+    except ValueError as why:
+        return Summed(state, [], gathered.but(problem=str(why)))
+    if not isinstance(wanted, Asked):
+        return Summed(state, [], gathered.but(made=wanted))
+    places = phase.updates.places(names)
+    number = state.requests + 1
+    summing = Summing(gathered, phase, phase.updates, known, places, wanted, number=number)
+    return requested(state, summing, tick, config)
+
+
+def requested(state: State, phase: Summing, tick: Tick, config: RoundConfig) -> Summed:
+    """Ask cells for a sum."""
+    deadline = tick.now + config.cells.seconds
+    state = state.but(phase=phase, deadline=deadline, requests=phase.number)
+    return Summed(state, [Publish(request_of(state, phase))])
+
+
+def request_of(state: State, phase: Summing) -> SumRequest:
+    """Return what cells are asked for."""
+    told = phase.tallied.cells
+    taken = [told[cell].updates for cell in phase.places]
+    left_out = [
+        (cell, place)
+        for cell, places in phase.places.items()
+        for place in np.setdiff1d(np.arange(told[cell].updates), places)
+    ]
+    asked = phase.asked
+    return SumRequest(
+        state.round,
+        state.attempt,
+        phase.number,
+        np.array([*phase.places], "<u4").tobytes(),
+        np.array(taken, "<u4").tobytes(),
+        np.array(left_out, "<u4").tobytes(),
+        asked.kind,
+        asked.bound,
+        asked.bits,
+        asked.largest,
+        asked.centre,
+    )
+
+
+def added_up(state: State, tick: Tick, config: RoundConfig) -> Summed:
+    """Go on with the rule once all cells have answered; do without those that do not in time."""
+    phase = state.phase
+    assert isinstance(phase, Summing)
+    assert config.sums is not None
+    if silent := [cell for cell in phase.places if cell not in phase.sums]:
+        return _without(state, phase, silent, tick) if tick.now >= state.deadline else waits(state)
+    total = together(phase.sums[cell] for cell in phase.places)
+    try:
+        wanted = config.sums.then(phase.known, phase.asked, phase.step, total)
+    except ValueError as why:
+        return Summed(state, [], phase.gathered.but(problem=str(why)))
+    if not isinstance(wanted, Asked):
+        return Summed(state, [], phase.gathered.but(made=wanted))
+    more = phase.but(asked=wanted, number=phase.number + 1, step=phase.step + 1, sums={})
+    return requested(state, more, tick, config)
+
+
+def waits(state: State) -> Summed:
+    """Say that there is nothing to do."""
+    return Summed(state, [])
+
+
+def _without(state: State, phase: Summing, silent: Iterable[int], tick: Tick) -> Summed:
+    """Collect without the cells that do not answer, and close that at once."""
+    kept = phase.tallied.without(tuple(silent))
+    training = phase.training.but(updates=kept)
+    return Summed(state.but(phase=training, deadline=tick.now, requests=phase.number), [])
+
+
+def together(totals: Iterable[Total]) -> Total:
+    """Return the sum of sums."""
+    return reduce(Total.plus, totals)
