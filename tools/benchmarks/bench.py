@@ -30,6 +30,7 @@ from tools.benchmarks import (
     messages,
     network,
     partitioned,
+    spilled,
     training,
 )
 from tools.benchmarks.figures import Figure, in_turn, publish, ratios
@@ -192,11 +193,12 @@ PARTS: dict[str, Callable[[int, Callable[[str], None]], list[Figure]]] = {
     "defence": defence.measure,
     "ingest": ingest.measure,
     "cells": cells.measure,
+    "spilled": spilled.measure,
 }
 
-ASKED_FOR = {"secure-dropouts", "cells"}
-"""Parts that are left out if nobody asks for them: twenty minutes without a ratio, and a run of
-many programs for which the cores should be idle."""
+ASKED_FOR = {"secure-dropouts", "cells", "spilled"}
+"""Parts that are left out if nobody asks for them: twenty minutes without a ratio, a run of many
+programs for which the cores should be idle, or 6 GB of disk."""
 
 
 START = time.monotonic()
