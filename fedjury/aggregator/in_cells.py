@@ -34,9 +34,8 @@ def check_cells(settings: Settings) -> None:
     """
     if not settings.cells.count:
         return
-    for name in settings.detection.detectors:
-        if Need.UPDATES in DETECTORS.facts(name).needs:
-            raise ValueError(f"detector {name!r} looks at updates, which do not come up {KEPT}")
+    if "detection.detectors" in settings.given and (blind := blind_detectors(settings)):
+        raise ValueError(f"detector {blind[0]!r} looks at updates, which do not come up {KEPT}")
     if Need.UPDATE_SUMS in rules.RULES.facts(settings.aggregation.rule).needs:
         raise ValueError(
             f"rule {settings.aggregation.rule!r} goes by what each agent sent in earlier rounds, "
@@ -54,6 +53,14 @@ def check_cells(settings: Settings) -> None:
     for here, what in unfit:
         if here:
             raise ValueError(f"{what} cannot be had {KEPT}: it needs updates to come up")
+
+
+def blind_detectors(settings: Settings) -> tuple[str, ...]:
+    """Return the detectors that see nothing, as they look at updates and these stay in cells."""
+    if not settings.cells.count:
+        return ()
+    names = settings.detection.detectors
+    return tuple(name for name in names if Need.UPDATES in DETECTORS.facts(name).needs)
 
 
 def sums_of(settings: Settings) -> SumRule | None:

@@ -51,6 +51,7 @@ from fedjury.protocol.messages import (
 from fedjury.protocol.record import Figures, Quality
 from fedjury.protocol.replaceable import Replaceable
 from fedjury.protocol.secure import SecureUp
+from fedjury.round.answered import Answers
 from fedjury.round.collect import Collected, CollectStrategy, Request, Synchronous
 from fedjury.round.collect.tallied import RowsOfCell, Tallied
 from fedjury.round.collect.update_buffer import UpdateBuffer
@@ -208,17 +209,23 @@ class Training(Replaceable):
     name: ClassVar[Phase | None] = Phase.TRAIN
     updates: Collected
     invalid_from: frozenset[str] = frozenset()
-    """Selected agents under whose name an update came that was refused for its content."""
+    """Selected agents of whom only an update came that was refused for its content."""
     settled: float | None = None
     """Since when nobody is missing but those."""
     declined: frozenset[str] = frozenset()
-    """Selected agents that nobody waits for: they sit the round out, or have missed the last."""
-    figures: Mapping[str, Figures] = field(default_factory=dict)
+    """Others that nobody waits for and that have not answered: they sit the round out, or have
+    missed the last."""
+    figures: Answers[Figures] = field(default_factory=Answers)
     """What agents say of their training, where that is to be recorded."""
     failure: str = ""
     """Why the collect strategy has failed; empty if it has not."""
     secure: SecureRound | None = None
     """The groups under secure aggregation, where no update comes by itself."""
+
+    @property
+    def answered(self) -> Collected | Answers[Vote]:
+        """Who has answered."""
+        return self.updates
 
 
 @dataclass(frozen=True)
@@ -228,7 +235,12 @@ class JudgingAndTraining(Training):
     name: ClassVar[Phase | None] = Phase.JUDGE_AND_TRAIN
     pending: Vector = field(kw_only=True)
     """The candidate in question."""
-    votes: Mapping[str, Vote] = field(default_factory=dict, kw_only=True)
+    votes: Answers[Vote] = field(default_factory=Answers, kw_only=True)
+
+    @property
+    def answered(self) -> Answers[Vote]:
+        """Who has answered: an update is a vote as well."""
+        return self.votes
 
 
 @dataclass(frozen=True)
@@ -308,7 +320,7 @@ class VotingOnGroups(Replaceable):
 
     name: ClassVar[Phase | None] = Phase.VALIDATE_GROUPS
     gathered: Gathered
-    votes: Mapping[str, GroupVotes] = field(default_factory=dict)
+    votes: Answers[GroupVotes] = field(default_factory=Answers)
     silent: tuple[str, ...] = ()
     """Validators that did not answer, and in whose place others were asked."""
     declined: frozenset[str] = frozenset()
@@ -326,10 +338,10 @@ class Voting(Replaceable):
 
     name: ClassVar[Phase | None] = Phase.VALIDATE
     aggregated: Aggregated
-    votes: Mapping[str, Vote] = field(default_factory=dict)
+    votes: Answers[Vote] = field(default_factory=Answers)
     silent: tuple[str, ...] = ()
     """Validators that did not answer, and in whose place others were asked."""
-    metrics: Mapping[str, Figures] = field(default_factory=dict)
+    metrics: Answers[Figures] = field(default_factory=Answers)
     """What evaluators measured of the candidate."""
     declined: frozenset[str] = frozenset()
     """Validators and evaluators that nobody waits for."""

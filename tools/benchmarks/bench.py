@@ -21,8 +21,10 @@ from fedjury.config.program import run_main
 from fedjury.learning.training import train_alone, train_together
 from tools.benchmarks import (
     aggregating,
+    cells,
     defence,
     dropouts,
+    ingest,
     judging,
     masking,
     messages,
@@ -38,6 +40,7 @@ EXAMPLES = """examples:
   python -m tools.benchmarks.bench --only w1 --repeats 3
   python -m tools.benchmarks.bench --only rules          writes rules.md and rules.json
   python -m tools.benchmarks.bench --only defence        what detection and a jury cost
+  python -m tools.benchmarks.bench --only cells          two bridged cells beside one broker
 """
 
 
@@ -187,10 +190,13 @@ PARTS: dict[str, Callable[[int, Callable[[str], None]], list[Figure]]] = {
     "codecs": codecs,
     "crowd": crowd,
     "defence": defence.measure,
+    "ingest": ingest.measure,
+    "cells": cells.measure,
 }
 
-ASKED_FOR = {"secure-dropouts"}
-"""Parts that are left out if nobody asks for them: twenty minutes, and no ratio."""
+ASKED_FOR = {"secure-dropouts", "cells"}
+"""Parts that are left out if nobody asks for them: twenty minutes without a ratio, and a run of
+many programs for which the cores should be idle."""
 
 
 START = time.monotonic()
