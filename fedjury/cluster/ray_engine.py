@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -116,6 +118,7 @@ def connect(address: str, machine: str, namespace: str) -> None:
     ConnectionError
         If there is none, or the token is not its own.
     """
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=address,
@@ -126,6 +129,8 @@ def connect(address: str, machine: str, namespace: str) -> None:
         )
     except (exceptions.RayError, RuntimeError) as why:
         raise ConnectionError(f"no cluster at {address}: {str(why).splitlines()[0]}") from why
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # Ray has put one of its own there
 
 
 def disconnect() -> None:

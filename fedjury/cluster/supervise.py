@@ -33,7 +33,6 @@ def supervise(folder: Folder) -> int:
     from fedjury.cluster import ray_engine  # noqa: PLC0415 - reads the environment
 
     ray_engine.connect(plan["address"], plan["host"], plan["run"])
-    signal.signal(signal.SIGTERM, _leave)  # Ray has put one of its own there
     try:
         while len(ray_engine.machines()) < plan["machines"]:
             time.sleep(EVERY)
@@ -113,6 +112,7 @@ def _leave(*_: object) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _leave)
     try:
         code = supervise(Folder(Path(sys.argv[1])))
     except KeyboardInterrupt:

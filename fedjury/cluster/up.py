@@ -241,7 +241,8 @@ class Cluster:
         program.start()
         if program.name == "ray-head":  # its actors are gone, and so is who asked for them
             for other in self._programs:
-                if other.name == "supervisor" or other.name.startswith("ray-node"):
+                users = other.name == "aggregator" and self.plan.keep
+                if users or other.name == "supervisor" or other.name.startswith("ray-node"):
                     other.stop(GOODBYE)
                     other.start()
         return False

@@ -90,7 +90,7 @@ def main(token, address, machine):
             again = made_by("median", partitions) == here["median"]
             break
         except WorkerLost as why:
-            lost.add(why.cell)
+            lost.add(why.worker)
             time.sleep(0.5)
     say(lost=sorted(lost), seconds=time.monotonic() - begun, again=again)
     say(places=[place._asdict() for place in ray_engine.places(actors)])
