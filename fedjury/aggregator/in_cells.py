@@ -9,6 +9,7 @@ import numpy as np
 
 from fedjury import rules
 from fedjury.cluster.engine import Engine
+from fedjury.cluster.lazy_engine import LazyEngine
 from fedjury.cluster.partitions import Placement, gathered
 from fedjury.config.settings import Settings
 from fedjury.registry import DETECTORS, Need
@@ -89,6 +90,14 @@ def rows_on(engine: Engine, partitions: int) -> RowsInCells:
         return gathered(engine, key, placements, d, partitions, keep=True)
 
     return rows
+
+
+def rows_of(settings: Settings) -> RowsInCells | None:
+    """Return how the rows are had that cells keep; None where nothing connects their workers."""
+    if settings.cells.engine != "ray":
+        return None
+    engine = LazyEngine(settings.cells.address, settings.run.name, settings.cells.count)
+    return rows_on(engine, settings.aggregation.partitions)
 
 
 def strategy_in(settings: Settings, usual: CollectStrategy[Any]) -> CollectStrategy[Any]:

@@ -32,7 +32,7 @@ def join(address: str, host: str, token: Path, say: Callable[[str], None]) -> in
     own = ray_nodes.own_folder()
     options = {"num_cpus": os.cpu_count() or 1}
     command = ray_nodes.node(host, address, own, options)
-    program = Program("ray-node", command, own / "node.log", ray_nodes.STARTED)
+    program = Program("ray-node", command, own / "node.log", ray_nodes.started)
     try:
         _start(program, address, token)
         while True:

@@ -11,12 +11,13 @@ import itertools
 import weakref
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedjury.cluster.engine import Engine
+from fedjury.cluster.engine import Engine, WorkerLost
 from fedjury.cluster.shard import Numbers, Shape
 from fedjury.learning.arrays import Matrix, read_only
 from fedjury.rules.partitions import (
@@ -199,5 +200,6 @@ def _await(engine: Engine, calls: Sequence[Any]) -> None:
 
 
 def _drop(engine: Engine, number: int, workers: int) -> None:
-    for worker in range(workers):
-        engine.call(worker, "drop", number)
+    with suppress(WorkerLost):  # then it has dropped them
+        for worker in range(workers):
+            engine.call(worker, "drop", number)

@@ -5,23 +5,29 @@ from __future__ import annotations
 import argparse
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
+from fedjury.broker import cell_brokers
+from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.cluster import down, join, ray_nodes
 from fedjury.cluster.folder import ClusterError, Folder
 from fedjury.cluster.progress import document_of, table_of
-from fedjury.cluster.up import Plan, up
+from fedjury.cluster.up import CellPlan, Plan, up
 from fedjury.config import flags
 from fedjury.config.naming import named
 from fedjury.config.program import Output, Program, run_main
+from fedjury.config.run_sections import PORTS
 from fedjury.config.settings import Settings, SettingsError
 from fedjury.config.toml import to_toml
+from fedjury.processes import free_port
 
 EXPECTED = (ClusterError, SettingsError)
 """Errors that are one sentence to people."""
 
 FOLDER = Path("cluster")
 PORT = 6390
+LOOPBACK = "127.0.0.1"
 
 FLAGS = {
     "--agents": "agents.n",
@@ -55,10 +61,24 @@ def up_parser(prog: str) -> ArgumentParser:
         FLAGS,
         prog=prog,
     )
-    flags.add_broker(parser, "a running broker (default: start one for this machine)")
+    flags.add_broker(parser, "one running broker for all (default: one for each cell, bridged)")
     place = parser.add_argument_group("cluster")
     place.add_argument(
-        "--cells", type=int, default=2, metavar="K", help="fleets of agents (default: %(default)s)"
+        "--cells",
+        type=int,
+        default=2,
+        metavar="K",
+        help="cells: each has its share of the agents and a broker beside them (default: "
+        "%(default)s)",
+    )
+    place.add_argument(
+        "--keep-updates",
+        nargs="?",
+        choices=("none", "ray"),
+        const="ray",
+        metavar="ENGINE",
+        help="updates stay in their cells, each with an ingest worker; ray: any rule works on "
+        "them there (default: %(const)s), none: rules that take sums",
     )
     add_folder(place)
     place.add_argument(
@@ -163,33 +183,80 @@ def plan_of(chosen: Namespace) -> Plan:
     host = ray_nodes.private(chosen.host)
     here = chosen.nodes + (not chosen.address)
     machines = chosen.machines or max(1, here)
-    if machines > here and chosen.broker is None:
-        raise ClusterError(
-            "agents on other machines need a broker that they reach: --broker HOST:PORT"
-        )
-    settings = prepared(named(settings, "cluster"))
-    broker = chosen.broker or ""
+    settings = prepared(named(settings, "cluster"), chosen, f"{host}:{chosen.port}")
+    core, broker, cells = brokers(chosen, settings, host if machines > here else LOOPBACK)
     return Plan(
         Folder(chosen.folder),
         settings.run.name,
         to_toml(settings),
-        settings.agents.n,
-        chosen.cells,
+        cells,
+        broker,
         host,
         chosen.port,
-        chosen.nodes,
-        machines,
-        chosen.address,
-        chosen.token,
-        broker,
+        nodes=chosen.nodes,
+        machines=machines,
+        address=chosen.address,
+        token=chosen.token,
+        core=core,
+        root=settings.broker.root,
+        keep=bool(chosen.keep_updates),
     )
 
 
-def prepared(settings: Settings) -> Settings:
-    """Return settings whose agents share a download, and all of whom are waited for."""
+def brokers(
+    chosen: Namespace, settings: Settings, host: str
+) -> tuple[str, str, Sequence[CellPlan]]:
+    """Return the core broker's configuration, its address, and what cells are to be.
+
+    ``host``: where machines find the core's. Those of cells are beside their agents.
+
+    Raises
+    ------
+    ClusterError
+        If there is to be a broker of somebody else's, or one with logins.
+    """
+    if chosen.broker is not None:
+        if chosen.keep_updates:
+            raise ClusterError("--keep-updates needs brokers of the cluster's own, not --broker")
+        return "", chosen.broker, [CellPlan(chosen.broker)] * chosen.cells
+    if settings.broker.secrets:
+        raise ClusterError(
+            "the cluster's own brokers know no logins; fedjury cells --secrets writes some that do"
+        )
+    if find_mosquitto() is None:
+        raise ClusterError("cells need Mosquitto: apt install mosquitto (or --broker HOST:PORT)")
+    core = cell_brokers.Place(host, mosquitto_port())
+    places = tuple(cell_brokers.Place(LOOPBACK, free_port()) for _ in range(chosen.cells))
+    plan = cell_brokers.Plan(core, places, settings.broker.root, keep=bool(chosen.keep_updates))
+    cells = [
+        CellPlan(str(place), cell_brokers.cell_configuration(plan, number, {}))
+        for number, place in enumerate(places, start=1)
+    ]
+    return cell_brokers.core_configuration(plan), str(core), cells
+
+
+def mosquitto_port() -> int:
+    """Return the usual port of a broker, or a free one if that is taken."""
+    try:
+        return free_port("", PORTS["mqtt"])
+    except OSError:
+        return free_port("")
+
+
+def prepared(settings: Settings, chosen: Namespace, address: str) -> Settings:
+    """Return settings whose agents share a download, and all of whom are waited for.
+
+    ``address``: of Ray, where updates stay in their cells.
+    """
     agents = settings.agents.replaced(shared_downlink=True, shard="1/1")
     wanted = settings.collect.agents or settings.expected
-    return settings.replaced(agents=agents, collect=settings.collect.replaced(agents=wanted))
+    settings = settings.replaced(agents=agents, collect=settings.collect.replaced(agents=wanted))
+    if not chosen.keep_updates:
+        return settings
+    cells = settings.cells.replaced(count=chosen.cells).replaced(
+        engine=chosen.keep_updates, address=chosen.address or address
+    )
+    return settings.replaced(cells=cells)
 
 
 def work_up(chosen: Namespace, output: Output) -> int:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+import signal
+import threading
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import ray
 from ray import exceptions
 
-from fedjury.cluster.cell import CellWorker, Ingest, Place
+from fedjury.cluster.cell import CellParts, Making, Place
 from fedjury.cluster.engine import NotHeld, WorkerLost
-from fedjury.cluster.fleet import GOODBYE, Fleet, FleetState
+from fedjury.cluster.fleet import GOODBYE, FleetPlan, FleetState
 from fedjury.rules.partitions import ByColumn
 
 LARGE = 1 << 16
@@ -90,19 +91,15 @@ class RayEngine:
         return ids.index(named) if named in ids else asked
 
 
-class CellActor(CellWorker):
-    """A cell's worker as an actor."""
+class CellActor(CellParts):
+    """What runs of a cell, as an actor."""
 
     def where(self) -> Place:
         """Return where it runs."""
         return here()
 
-
-class FleetActor(Fleet):
-    """A fleet as an actor."""
-
     def report(self) -> tuple[Place, FleetState]:
-        """Return where it runs, and how it is."""
+        """Return where it runs, and how its agents are."""
         return here(), self.look()
 
 
@@ -121,6 +118,7 @@ def connect(address: str, machine: str, namespace: str) -> None:
     ConnectionError
         If there is none, or the token is not its own.
     """
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=address,
@@ -131,6 +129,8 @@ def connect(address: str, machine: str, namespace: str) -> None:
         )
     except (exceptions.RayError, RuntimeError) as why:
         raise ConnectionError(f"no cluster at {address}: {str(why).splitlines()[0]}") from why
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # Ray has put one of its own there
 
 
 def disconnect() -> None:
@@ -138,37 +138,47 @@ def disconnect() -> None:
     ray.shutdown()
 
 
-def start_cells(ingests: Sequence[tuple[Callable[..., Ingest], tuple[Any, ...]]]) -> list[Any]:
-    """Start the workers of cells on all machines.
+def start_cells(cells: Sequence[tuple[FleetPlan | None, Making | None]]) -> list[Any]:
+    """Start what runs of each cell, on all machines.
 
-    ``ingests``: by cell, the function that makes its ingest, and what it is given. They are named
-    by their numbers, and live as long as this process takes part.
+    They are named by their numbers, from 1, and live as long as this process takes part.
     """
     actor = ray.remote(CellActor)
     return [
-        actor.options(name=f"cell-{number}", num_cpus=ROOM, **SPREAD).remote(make, arguments)
-        for number, (make, arguments) in enumerate(ingests)
+        actor.options(name=name_of(number), num_cpus=ROOM, **SPREAD).remote(*parts)
+        for number, parts in enumerate(cells, start=1)
     ]
 
 
+def name_of(cell: int) -> str:
+    """Return what a cell's actor is called."""
+    return f"cell-{cell}"
+
+
 def engine(cells: int) -> RayEngine:
-    """Return the engine of so many cells' workers, which another process may have started."""
-    return RayEngine([ray.get_actor(f"cell-{number}") for number in range(cells)])
+    """Return the engine of so many cells' workers, which another process has started.
 
-
-class Fleets:
-    """The fleets of a cluster as actors on all its machines.
-
-    ``given``: by name, the arguments of ``fedjury spawn``. ``where`` and ``config``: see Fleet.
+    Raises
+    ------
+    WorkerLost
+        If one has not been started yet.
     """
+    actors = []
+    for cell in range(1, cells + 1):
+        try:
+            actors.append(ray.get_actor(name_of(cell)))
+        except ValueError:
+            raise WorkerLost(cell - 1) from None
+    return RayEngine(actors)
 
-    def __init__(self, given: Mapping[str, Sequence[str]], where: Path, config: str) -> None:
-        actor = ray.remote(FleetActor)
-        self._actors = {
-            name: actor.options(name=name, num_cpus=ROOM, **SPREAD).remote(some, where, config)
-            for name, some in given.items()
-        }
-        self._asked: dict[str, Any] = {}  # of each fleet one question at a time
+
+class Cells:
+    """The cells of a cluster, as those see them who look after their agents."""
+
+    def __init__(self, plans: Sequence[tuple[FleetPlan, Making | None]]) -> None:
+        actors = start_cells(plans)
+        self._actors = {name_of(cell): actor for cell, actor in enumerate(actors, start=1)}
+        self._asked: dict[str, Any] = {}  # of each one question at a time
 
     @property
     def names(self) -> list[str]:
@@ -176,7 +186,7 @@ class Fleets:
         return list(self._actors)
 
     def look(self, seconds: float) -> dict[str, tuple[Place, FleetState] | None]:
-        """Return how fleets are that say so within some seconds; None of one whose machine died."""
+        """Return how those are that say so within some seconds; None of one whose machine died."""
         for name, actor in self._actors.items():
             if name not in self._asked:
                 self._asked[name] = actor.report.remote()

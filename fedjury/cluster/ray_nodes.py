@@ -16,7 +16,7 @@ from fedjury.cluster.folder import ClusterError
 ALONE = "127.0.0.2"
 """This machine for itself. Ray takes 127.0.0.1 for any of its outer addresses."""
 
-STARTED = "Ray runtime started"
+STARTED = b"Ray runtime started"
 """What a node says as soon as it is there."""
 
 
@@ -52,6 +52,11 @@ def private(host: str) -> str:
             "has its token can run anything there"
         )
     return ALONE if host == "127.0.0.1" else host
+
+
+def started(said: bytes) -> bool:
+    """Return whether a node is there, by what it has said."""
+    return STARTED in said
 
 
 def head(host: str, port: int, own: Path, options: Mapping[str, object]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The fleets of a cluster are placed, and looked after: a process of its own, as Ray's users are.
+"""The cells of a cluster are placed, and looked after: a process of its own, as Ray's users are.
 
 What loses the head of Ray is ended by it; ``fedjury cluster up`` then starts another one.
 """
@@ -16,39 +16,51 @@ from pathlib import Path
 from typing import Any
 
 from fedjury.cluster import environment
-from fedjury.cluster.cell import Place
-from fedjury.cluster.fleet import FAILED, FleetState
+from fedjury.cluster.cell import Making, Place
+from fedjury.cluster.fleet import FAILED, FleetPlan, FleetState
 from fedjury.cluster.folder import FleetLine, Folder, replaced
+from fedjury.cluster.ingest import CellIngest
+from fedjury.config.sections import Broker
 
 EVERY = 1.0
 """Seconds between two looks."""
 
 
 def supervise(folder: Folder) -> int:
-    """Place the fleets of a cluster's plan, and look after them until all have ended."""
+    """Place the cells of a cluster's plan, and look after them until all have ended."""
     plan = json.loads(folder.plan.read_text(encoding="utf-8"))
     os.environ.update(environment.settings(Path(plan["token"])))
     from fedjury.cluster import ray_engine  # noqa: PLC0415 - reads the environment
 
     ray_engine.connect(plan["address"], plan["host"], plan["run"])
-    signal.signal(signal.SIGTERM, _leave)  # Ray has put one of its own there
     try:
         while len(ray_engine.machines()) < plan["machines"]:
             time.sleep(EVERY)
         config = folder.config.read_text(encoding="utf-8")
-        fleets = ray_engine.Fleets(plan["fleets"], Path(plan["where"]), config)
+        cells = ray_engine.Cells([parts_of(each, plan, config) for each in plan["cells"]])
         try:
-            return _watch(folder, fleets, ray_engine.machines)
+            return _watch(folder, cells, ray_engine.machines)
         finally:
-            fleets.stop()
+            cells.stop()
     finally:
         ray_engine.disconnect()
 
 
-def _watch(folder: Folder, fleets: Any, machines: Any) -> int:
-    lines = {name: FleetLine(name) for name in fleets.names}
+def parts_of(
+    cell: Mapping[str, Any], plan: Mapping[str, Any], config: str
+) -> tuple[FleetPlan, Making | None]:
+    """Return what is to run of a cell."""
+    fleet = FleetPlan(cell["arguments"], plan["where"], config, cell["broker"])
+    if not cell["ingest"]:
+        return fleet, None
+    broker = Broker.at(cell["address"]).replaced(root=plan["root"])
+    return fleet, (CellIngest, (cell["number"], broker, plan["run"]))
+
+
+def _watch(folder: Folder, cells: Any, machines: Any) -> int:
+    lines = {name: FleetLine(name) for name in cells.names}
     while True:
-        for name, found in fleets.look(EVERY).items():
+        for name, found in cells.look(EVERY).items():
             lines[name] = told(lines[name], found)
             if found and found[1].log:
                 with (folder.logs / f"{name}.log").open("ab") as log:
@@ -100,6 +112,7 @@ def _leave(*_: object) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _leave)
     try:
         code = supervise(Folder(Path(sys.argv[1])))
     except KeyboardInterrupt:

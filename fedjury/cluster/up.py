@@ -13,11 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedjury import processes
+from fedjury.broker.mosquitto import find_mosquitto
+from fedjury.broker.probe import answers
 from fedjury.cluster import environment, ray_nodes, supervise
+from fedjury.cluster.edge_broker import nobody
 from fedjury.cluster.fleet import FAILED, GOODBYE
 from fedjury.cluster.folder import ClusterError, Folder, State
 from fedjury.cluster.known import Known, alive, below, end, known
 from fedjury.cluster.progress import line_of
+from fedjury.processes import User
+from fedjury.protocol.topics import ROOT
 
 Say = Callable[[str], None]
 
@@ -32,6 +37,16 @@ AGAIN, WITHIN = 5, 60.0
 
 
 @dataclass(frozen=True)
+class CellPlan:
+    """What a cell is to be."""
+
+    address: str
+    """Where its agents find a broker."""
+    broker: str = ""
+    """Configuration of a broker beside them; empty: it is there already."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a cluster is to be."""
 
@@ -39,8 +54,9 @@ class Plan:
     run: str
     settings: str
     """Of the run, as TOML."""
-    agents: int
-    fleets: int
+    cells: Sequence[CellPlan]
+    broker: str
+    """The aggregator's: the core's, or one for all."""
     host: str
     port: int
     nodes: int = 0
@@ -51,8 +67,12 @@ class Plan:
     """A Ray that is there already; empty: one of our own."""
     token: Path | None = None
     """The file with its token; None: a new one."""
-    broker: str = ""
-    """A broker that is there already; empty: one for this machine."""
+    core: str = ""
+    """Configuration of the core's broker; empty: it is there already."""
+    root: str = ROOT
+    """Topic below which runs are."""
+    keep: bool = False
+    """Updates stay in their cells, each with an ingest worker."""
     ray: dict[str, object] = field(default_factory=dict)
     """Options of ``ray start``."""
 
@@ -64,8 +84,10 @@ class Program:
     name: str
     command: Sequence[str]
     log: Path
-    ready: str = ""
-    """What it says as soon as it can be used."""
+    ready: Callable[[bytes], bool] = lambda _: True
+    """Whether it can be used, by what it has said so far."""
+    user: User | None = None
+    """As whom it runs if this is root."""
     child: subprocess.Popen[bytes] | None = None
     starts: deque[float] = field(default_factory=lambda: deque(maxlen=AGAIN))
 
@@ -82,8 +104,8 @@ class Program:
             raise ClusterError(f"{self.name} ended {AGAIN} times within a minute; see {self.log}")
         self.starts.append(now)
         seen = self.log.stat().st_size if self.log.exists() else 0
-        self.child = processes.start(self.command, self.log, Path.cwd(), None)
-        while self.ready and self.ready.encode() not in self.log.read_bytes()[seen:]:
+        self.child = processes.start(self.command, self.log, Path.cwd(), self.user)
+        while not self.ready(self.log.read_bytes()[seen:]):
             if self.child.poll() is not None:
                 raise ClusterError(f"{self.name} did not start: {last_line(self.log)}")
             if time.monotonic() - now > START:
@@ -113,7 +135,6 @@ class Cluster:
         self._moves: dict[str, int] = {}
         self._noted = 0.0
         self.address = plan.address or f"{plan.host}:{plan.port}"
-        self.broker = plan.broker
 
     def start(self) -> None:
         """Start all programs, one after the other."""
@@ -124,15 +145,16 @@ class Cluster:
         for number in range(1, plan.nodes + 1):
             command = ray_nodes.node(plan.host, self.address, own, options)
             self._start(f"ray-node-{number}", command)
-        if not self.broker:
-            port = processes.free_port()
-            self.broker = f"127.0.0.1:{port}"
-            command = [*fedjury("broker"), f"--port={port}"]
-            self._run(Program("broker", command, logs / "broker.log", "stop it with Ctrl-C"))
+        if plan.core:
+            (folder := self._own / "core").mkdir(mode=0o755)
+            (folder / "mosquitto.conf").write_text(plan.core, encoding="utf-8")
+            self._own.chmod(0o755)
+            command = [str(find_mosquitto() or "mosquitto"), "-c", str(folder / "mosquitto.conf")]
+            self._run(Program("broker", command, logs / "broker.log", self._answers, nobody()))
         self._plan()
         command = [sys.executable, "-m", supervise.__name__, str(plan.folder.path.resolve())]
         self._run(Program("supervisor", command, logs / "supervisor.log"))
-        command = [*fedjury("serve"), f"--config={plan.folder.config}", f"--broker={self.broker}"]
+        command = [*fedjury("serve"), f"--config={plan.folder.config}", f"--broker={plan.broker}"]
         self._run(Program("aggregator", command, logs / "aggregator.log"))
 
     def watch(self) -> None:
@@ -170,7 +192,12 @@ class Cluster:
     def _start(self, name: str, command: Sequence[str]) -> None:
         self._say(f"starting {name}")
         log = self.plan.folder.logs / f"{name}.log"
-        self._run(Program(name, command, log, ray_nodes.STARTED))
+        self._run(Program(name, command, log, ray_nodes.started))
+
+    def _answers(self, _: bytes) -> bool:
+        """Return whether the core's broker takes connections."""
+        host, _colon, port = self.plan.broker.rpartition(":")
+        return answers(host, int(port))
 
     def _run(self, program: Program) -> None:
         self._programs.append(program)
@@ -179,16 +206,24 @@ class Cluster:
 
     def _plan(self) -> None:
         """Write what the supervisor is to do."""
-        plan, count = self.plan, self.plan.fleets
-        common = ["--config", "{config}", f"--broker={self.broker}"]
-        fleets = {
-            f"fleet-{number}": [*common, "--shard", f"{number}/{count}"]
-            for number in range(1, count + 1)
-        }
+        plan, count = self.plan, len(self.plan.cells)
+        cells = [
+            {
+                "number": number,
+                "arguments": [
+                    *("--config", "{config}", f"--broker={cell.address}"),
+                    *("--shard", f"{number}/{count}"),
+                ],
+                "broker": cell.broker,
+                "address": cell.address,
+                "ingest": plan.keep,
+            }
+            for number, cell in enumerate(plan.cells, start=1)
+        ]
         told = {"token": str(plan.token or plan.folder.token), "address": self.address}
-        told |= {"host": plan.host, "run": plan.run, "where": str(Path.cwd())}
-        told_all = told | {"fleets": fleets, "machines": plan.machines}
-        plan.folder.plan.write_text(json.dumps(told_all), encoding="utf-8")
+        told |= {"host": plan.host, "run": plan.run, "root": plan.root, "where": str(Path.cwd())}
+        text = json.dumps(told | {"cells": cells, "machines": plan.machines})
+        plan.folder.plan.write_text(text, encoding="utf-8")
 
     def _is_over(self, program: Program) -> bool:
         """Start a program again that has ended, unless the run is over."""
@@ -206,7 +241,8 @@ class Cluster:
         program.start()
         if program.name == "ray-head":  # its actors are gone, and so is who asked for them
             for other in self._programs:
-                if other.name == "supervisor" or other.name.startswith("ray-node"):
+                users = other.name == "aggregator" and self.plan.keep
+                if users or other.name == "supervisor" or other.name.startswith("ray-node"):
                     other.stop(GOODBYE)
                     other.start()
         return False
@@ -241,7 +277,7 @@ class Cluster:
         assert me is not None
         programs, others = self.started()
         state = State(
-            *(me, plan.run, self.address, self.broker, str(self._own)),
+            *(me, plan.run, self.address, plan.broker, str(self._own)),
             *(programs, others, fleets, nodes, progress),
         )
         plan.folder.write(state)

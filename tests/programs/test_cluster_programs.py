@@ -15,7 +15,7 @@ from support.workers import CellRows
 
 from fedjury.cluster.cell import CellWorker
 from fedjury.cluster.engine import NotHeld
-from fedjury.cluster.fleet import Fleet
+from fedjury.cluster.fleet import Fleet, FleetPlan
 
 WAITING = ["--n", "4", "--broker", "127.0.0.1:1"]
 """Nobody is there: agents wait."""
@@ -27,7 +27,7 @@ def fleet(tmp_path):
     made = []
 
     def start(*arguments):
-        made.append(Fleet(arguments, tmp_path, "[agents]\nn = 0\n"))
+        made.append(Fleet(FleetPlan(arguments, str(tmp_path), "[agents]\nn = 0\n")))
         return made[-1]
 
     yield start
@@ -77,8 +77,8 @@ def test_a_fleet_is_given_the_settings(fleet):
 def test_a_fleet_ends_with_the_process_that_watches_it(tmp_path):
     """Nobody stops it: its parent is killed, and no orphan stays behind."""
     code = (
-        "import sys, time; from pathlib import Path; from fedjury.cluster.fleet import Fleet\n"
-        f"f = Fleet({WAITING}, Path({str(tmp_path)!r}), '')\n"
+        "import time; from fedjury.cluster.fleet import Fleet, FleetPlan\n"
+        f"f = Fleet(FleetPlan({WAITING}, {str(tmp_path)!r}, ''))\n"
         "while not f.look().log: time.sleep(0.05)\n"
         "print(f.look().pid, flush=True); time.sleep(60)"
     )

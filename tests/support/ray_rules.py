@@ -73,7 +73,7 @@ def main(token, address, machine):
     here = {name: made_by(name, cut(honest_updates(N, D), P)) for name in rules.RULES}
     for workers in (1, 2, 4):
         placements = dealt(N, workers)
-        actors = ray_engine.start_cells([(HeldRows, placement) for placement in placements])
+        actors = ray_engine.start_cells([(None, (HeldRows, tuple(each))) for each in placements])
         engine = ray_engine.engine(workers)
         partitions = gathered(engine, KEY, placements, D, P, keep=True)
         differing = [name for name in here if made_by(name, partitions) != here[name]]
@@ -90,7 +90,7 @@ def main(token, address, machine):
             again = made_by("median", partitions) == here["median"]
             break
         except WorkerLost as why:
-            lost.add(why.cell)
+            lost.add(why.worker)
             time.sleep(0.5)
     say(lost=sorted(lost), seconds=time.monotonic() - begun, again=again)
     say(places=[place._asdict() for place in ray_engine.places(actors)])

@@ -123,7 +123,7 @@ MAY_IMPORT = {
     "config": set(),
     "broker": {"processes", "protocol", "shipped"},
     "cells": {"learning", "protocol", "rules"},
-    "cluster": {"learning", "processes", "rules"},
+    "cluster": {"broker", "cells", "learning", "processes", "protocol", "rules"},
     "formatting": set(),
     "reports": {"formatting", "judges", "learning", "protocol", "round"},
     "aggregator": {

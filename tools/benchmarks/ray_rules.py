@@ -113,7 +113,7 @@ def measured(n: int, d: int, workers: int, repeats: int) -> dict[str, Any]:
     from fedjury.cluster import ray_engine  # noqa: PLC0415 - reads the environment
 
     shares = np.array_split(np.arange(n), workers)
-    actors = ray_engine.start_cells([(RandomRows, (at, d)) for at in shares])
+    actors = ray_engine.start_cells([(None, (RandomRows, (at, d))) for at in shares])
     places = ray_engine.places(actors)
     pids = [place.pid for place in places]
     nodes = {
