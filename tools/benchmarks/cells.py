@@ -74,8 +74,8 @@ def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
             Figure(f"jury, {name}: a round", [each.seconds for each in side], "s")
             for name, side in sides.items()
         ),
-        ratios("jury, cells / one broker: processor time", *processor, at_most=1.8),
-        ratios("jury, cells / one broker: a round", *seconds, at_most=2.5),
+        ratios("jury, cells / one broker: processor time", processor[0], processor[1], at_most=1.8),
+        ratios("jury, cells / one broker: a round", seconds[0], seconds[1], at_most=2.5),
         Figure("jury, cells: the models of one broker, bit for bit", same, "", at_least=1.0),
     ]
 
