@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedjury.cluster.engine import Engine, WorkerLost
-from fedjury.cluster.shard import Numbers, Shape
+from fedjury.cluster.shard import Numbers, Shape, Some
 from fedjury.learning.arrays import Matrix, read_only
 from fedjury.rules.partitions import (
     Array,
@@ -31,7 +31,10 @@ from fedjury.rules.partitions import (
 )
 
 AHEAD = 2
-"""Pieces on their way to each worker."""
+"""Pieces on their way to each worker, besides the one that is waited for."""
+
+PIECE = 8 << 20
+"""Bytes of a piece at the most, but a row at the least: what a worker needs besides its part."""
 
 _numbers = itertools.count()
 
@@ -136,13 +139,14 @@ def gathered(
     on_the_way = deque([begun])
     for step in _steps(shape, [len(placement.at) for placement in placements]):
         calls = []
-        for worker, p, cell in step:
-            order, at = sent[cell]
+        for worker, p, cell, some, last in step:
+            (order, at), release = sent[cell], last and not keep
             if worker == cell:
-                calls.append(engine.call(worker, "place_own", number, p, at, key, order, keep))
+                call = engine.call(worker, "place_own", number, p, at, some, key, order, release)
             else:
-                piece = engine.call(cell, "give", key, p, order, keep)
-                calls.append(engine.call(worker, "place", number, p, at, piece))
+                piece = engine.call(cell, "give", key, p, order, some, release)
+                call = engine.call(worker, "place", number, p, at, some, piece)
+            calls.append(call)
         on_the_way.append(calls)
         if len(on_the_way) > AHEAD:
             _await(engine, on_the_way.popleft())
@@ -172,16 +176,33 @@ def by_name(names: Sequence[Sequence[str]]) -> list[Placement]:
     ]
 
 
-def _steps(shape: Shape, sizes: Sequence[int]) -> Iterator[list[tuple[int, int, int]]]:
-    """Yield what is done at a time: worker, partition, and the cell that gives it a piece.
+class _Task(NamedTuple):
+    """A piece that goes from a cell to a worker."""
 
-    In each step all workers ask different cells.
-    """
-    cells, each = len(sizes), shape.count // shape.workers
-    for turn in range(each):
+    worker: int
+    p: int
+    cell: int
+    some: Some
+    """Which of the cell's rows."""
+    last: bool
+    """Whether the cell has then given all of this partition."""
+
+
+def _steps(shape: Shape, sizes: Sequence[int]) -> Iterator[list[_Task]]:
+    """Yield what is done at a time: all workers ask different cells. ``sizes``: rows by cell."""
+    cells, workers = len(sizes), range(shape.workers)
+    for turn in range(shape.count // shape.workers):
+        partitions = [shape.of(k)[turn] for k in workers]
+        most = max(1, PIECE // max(1, shape.width(partitions[0]) * 4))
         for ahead in range(cells):
-            tasks = ((k, shape.of(k)[turn], (k + ahead) % cells) for k in range(shape.workers))
-            yield [task for task in tasks if sizes[task[2]]]
+            pairs = [(k, (k + ahead) % cells) for k in workers]
+            for start in range(0, max(sizes[cell] for _, cell in pairs), most):
+                end = start + most
+                yield [
+                    _Task(k, partitions[k], cell, (start, end), end >= sizes[cell])
+                    for k, cell in pairs
+                    if start < sizes[cell]
+                ]
 
 
 def _filled(engine: Engine, placements: Sequence[Placement]) -> int:

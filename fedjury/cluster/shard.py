@@ -27,6 +27,10 @@ Arguments = tuple[Any, ...]
 """What a function is given besides."""
 
 
+Some = tuple[int, int]
+"""From where, and up to where."""
+
+
 class Rows(Protocol):
     """The updates of a cell, cut into partitions of columns."""
 
@@ -50,6 +54,11 @@ class Shape:
         """Return the partitions of a worker: neighbours, whose sum is a part of the one tree."""
         each = self.count // self.workers
         return range(worker * each, (worker + 1) * each)
+
+    def width(self, p: int) -> int:
+        """Return the columns of a partition."""
+        place = places(self.d, self.count)[p]
+        return int(place.stop - place.start)
 
     def columns_of(self, worker: int) -> slice:
         """Return the columns of a worker's partitions."""
@@ -105,26 +114,33 @@ class Worker:
         parts = {p: np.empty((shape.n, w), dtype=np.float32) for p, w in widths.items()}
         self._held[number] = Held(parts, cuts)
 
-    def give(self, key: Hashable, p: int, order: Numbers, keep: bool) -> Matrix:
-        """Return these rows of the cell in a partition, (m, w), and let go of it."""
+    def give(self, key: Hashable, p: int, order: Numbers, some: Some, release: bool) -> Matrix:
+        """Return some of these rows of the cell in a partition, (m, w); it may be let go of."""
         try:
             rows = self._rows(key)
         except LookupError as why:
             raise NotHeld(f"no rows of {key!r} are held here") from why
-        piece = rows.part(p, order)
-        if not keep:
+        piece = rows.part(p, order[slice(*some)])
+        if release:
             rows.release(p)
         return piece
 
-    def place(self, number: int, p: int, at: Numbers, piece: Matrix) -> None:
-        """Make a piece (m, w) of a partition the rows ``at`` (m,) of it."""
-        self._of(number).parts[p][at] = piece
+    def place(self, number: int, p: int, at: Numbers, some: Some, piece: Matrix) -> None:
+        """Make a piece (m, w) of a partition some of the rows ``at`` of it."""
+        self._of(number).parts[p][at[slice(*some)]] = piece
 
     def place_own(
-        self, number: int, p: int, at: Numbers, key: Hashable, order: Numbers, keep: bool
+        self,
+        number: int,
+        p: int,
+        at: Numbers,
+        some: Some,
+        key: Hashable,
+        order: Numbers,
+        release: bool,
     ) -> None:
         """Do so with rows of this worker's own cell, which nobody has to send."""
-        self.place(number, p, at, self.give(key, p, order, keep))
+        self.place(number, p, at, some, self.give(key, p, order, some, release))
 
     # the three verbs
 

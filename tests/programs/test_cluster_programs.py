@@ -119,9 +119,11 @@ class Ingest:
 def test_a_cells_worker_runs_its_ingest():
     """It gives the rows that the ingest has collected; of another key it has none."""
     worker = CellWorker(Ingest, (CellRows(np.ones((4, 2), dtype=np.float32), 1),))
-    np.testing.assert_array_equal(worker.call("give", 1, 0, np.arange(3), True), np.ones((3, 2)))
+    np.testing.assert_array_equal(
+        worker.call("give", 1, 0, np.arange(3), (0, 3), False), np.ones((3, 2))
+    )
     with pytest.raises(NotHeld, match="no rows of 2"):
-        worker.call("give", 2, 0, np.arange(3), True)
+        worker.call("give", 2, 0, np.arange(3), (0, 3), False)
     worker.stop()
 
 

@@ -42,7 +42,8 @@ class PickledEngine:
     """Workers in this process; all that they are told or say is pickled.
 
     ``cells``: the rows of each, under the key "r". ``lost``: workers that have ended. ``moved``:
-    bytes of updates that went from one to another. ``told``: bytes of what each was told in verbs.
+    bytes of updates that went from one to another, ``largest`` those of a piece. ``told``: bytes of
+    what each was told in verbs.
     """
 
     def __init__(self, cells):
@@ -50,7 +51,7 @@ class PickledEngine:
         self.held = [Worker({"r": rows}.__getitem__) for rows in cells]
         self.workers = len(cells)
         self.lost = set()
-        self.moved = 0
+        self.moved = self.largest = 0
         self.told = []
 
     def start_again(self, worker, rows):
@@ -72,6 +73,7 @@ class PickledEngine:
             return failed[0] if failed else WorkerLost(worker)
         if method == "place":
             self.moved += arguments[-1].nbytes
+            self.largest = max(self.largest, arguments[-1].nbytes)
         if method in {"total", "columns", "map"}:
             self.told.append(len(pickle.dumps(arguments[2:])))
         try:

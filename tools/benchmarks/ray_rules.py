@@ -2,7 +2,8 @@
 
 On a cluster that is there (fedjury cluster up, or ray start), whose workers hold random updates.
 Both ways take turns, and medians count: processor time of all processes that take part, seconds,
-bytes that go through the network of this machine, and the most memory that a worker has held.
+bytes that go through the network of this machine, and the most memory that a worker has held. As in
+a run, workers keep the rows that they have given to each other.
 """
 
 from __future__ import annotations
@@ -124,7 +125,9 @@ def measured(n: int, d: int, workers: int, repeats: int) -> dict[str, Any]:
     held = [memory(pid, "VmRSS") for pid in pids]
     sent, ours = wire(), [os.getpid()]
     theirs = [*ours, *pids, *nodes]
-    seconds, used, spread = timed(lambda: gathered(engine, 1, placements, d, PARTITIONS), theirs)
+    seconds, used, spread = timed(
+        lambda: gathered(engine, 1, placements, d, PARTITIONS, keep=True), theirs
+    )
     assert isinstance(spread, WorkerPartitions)
     part, whole = n * d * 4 / workers, matrix(n, d)
     found: dict[str, Any] = {
