@@ -23,7 +23,7 @@ from fedjury.cells.kept import Kept, KeptRows
 from fedjury.cells.presence import CellAgents
 from fedjury.cells.sums import answer
 from fedjury.cells.tallies import Asked, Tallies
-from fedjury.protocol.cells import CellWorker, SumRequest
+from fedjury.protocol.cells import CellWorker, PartialSum, SumRequest
 from fedjury.protocol.checks import Limits
 from fedjury.protocol.messages import (
     AggregatorPresence,
@@ -48,6 +48,11 @@ TAKING = (Phase.TRAIN,)
 
 KINDS = (Manifest, Round, Update, Presence, SumRequest, AggregatorPresence)
 """What it is told."""
+
+
+def number_of(said: SumRequest | PartialSum) -> tuple[int, int, int]:
+    """Return which request it is, or answers."""
+    return said.round, said.attempt, said.number
 
 
 def life_now() -> int:
@@ -80,8 +85,9 @@ class IngestWorker:
         self._clock = clock
         self._manifest: Manifest | None = None
         self._round: Round | None = None
+        self._connected = False
         self._said_again = False
-        """Whether the cell was asked for what an earlier worker may have lost."""
+        """Whether the cell was asked, since it is connected, for what may have been lost before."""
         self._kept: Kept | None = None
         self.tallies: Tallies | None = None
         self.agents = CellAgents(place.cell, self.life)
@@ -89,8 +95,8 @@ class IngestWorker:
         self._stopped = False
         self._lock = threading.Lock()
         """Held by who writes updates, and by who reads them."""
-        self._answered = (0, 0, 0)
-        """The last request for a sum that was answered: round, attempt, number."""
+        self._answer: PartialSum | None = None
+        """The last answer to a request for a sum; a broker that is killed may have lost it."""
 
     def begin(self) -> None:
         """Connect, and say so."""
@@ -131,10 +137,18 @@ class IngestWorker:
 
     def turn(self, timeout: float = 0.0) -> bool:
         """Take one message if one comes in time, and tell what is due; returns whether one came."""
+        self._mind_connection()
         came = self._take(timeout)
         if not came or self._clock() >= self._told_at + TELL_EVERY:
             self._tell()
         return came
+
+    def _mind_connection(self) -> None:
+        """Ask the cell again once the broker is back: what came while it was away is lost."""
+        connected = self.connection.connected
+        if connected and not self._connected:
+            self._said_again = False
+        self._connected = connected
 
     def _take(self, timeout: float) -> bool:
         try:
@@ -208,13 +222,13 @@ class IngestWorker:
         self.tallies.add(update, math.sqrt(square) if square >= 0 else math.nan)
 
     def _note_request(self, request: SumRequest) -> None:
-        number = request.round, request.attempt, request.number
-        if self.tallies is None or self._kept is None or number == self._answered:
+        if self.tallies is None or self._kept is None:
             return
-        found = answer(request, self.place.cell, self.life, self.tallies, self._kept)
-        if found is not None:
-            self._answered = number
-            self.connection.publish(found)
+        if self._answer is None or number_of(self._answer) != number_of(request):
+            cell, life = self.place.cell, self.life
+            self._answer = answer(request, cell, life, self.tallies, self._kept)
+        if self._answer is not None:
+            self.connection.publish(self._answer)
 
     def _tell(self) -> None:
         self._told_at = self._clock()

@@ -71,11 +71,9 @@ def take_sum(state: State, said: PartialSum, config: RoundConfig) -> Step:  # no
     asked_for = (said.round, said.attempt, said.number)
     told = phase.tallied.cells.get(said.cell)
     if asked_for != (state.round, state.attempt, phase.number) or told is None:
-        return count_invalid(state, said.agent, Reason.WRONG_ROUND)
-    if said.life != told.life or said.cell not in phase.places:
+        return state, []  # an earlier one, which its broker has kept
+    if said.life != told.life or said.cell not in phase.places or said.cell in phase.sums:
         return state, []
-    if said.cell in phase.sums:
-        return count_invalid(state, said.agent, Reason.DUPLICATE)
     try:
         total = Total.unpacked(said.width, said.data, len(state.weights))
     except ValueError:
@@ -83,8 +81,8 @@ def take_sum(state: State, said: PartialSum, config: RoundConfig) -> Step:  # no
     return state.but(phase=phase.but(sums={**phase.sums, said.cell: total})), []
 
 
-def too_late(state: State, tally: Tally, config: RoundConfig) -> Step:  # noqa: ARG001
-    """Change nothing: what a cell tells after the collection was closed is of no use."""
+def too_late(state: State, said: Tally | PartialSum, config: RoundConfig) -> Step:  # noqa: ARG001
+    """Change nothing: what a cell says when it is no longer asked for is of no use."""
     return state, []
 
 

@@ -378,15 +378,17 @@ def _close(state: State, tick: Tick, config: RoundConfig, result: RoundResult) -
 
 
 SECURE, ANSWERS = get_args(SecureUp), (Vote, GroupVotes, Metrics, Decline)
+IN_CELLS = (Tally, PartialSum)
 
 TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
-    (Waiting, Tally): cells.too_late,
+    **{(phase, kind): cells.too_late for phase in (Waiting, Voting) for kind in IN_CELLS},
     (Waiting, Tick): open_when_due,
     (Training, Update): take_update,
     (Training, Decline): take_decline,
     (Training, InvalidMessage): note_invalid,
     **{(Training, kind): secure.take for kind in SECURE},
     (Training, Tally): cells.take_tally,
+    (Training, PartialSum): cells.too_late,
     (Training, Tick): collect,
     (Summing, Tally): cells.worker_replaced,
     (Summing, PartialSum): cells.take_sum,
@@ -400,7 +402,6 @@ TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
     (VotingOnGroups, GroupVotes): take_group_votes,
     (VotingOnGroups, Decline): note_decline,
     (VotingOnGroups, Tick): count_group_votes,
-    (Voting, Tally): cells.too_late,
     (Voting, Vote): take_vote,
     (Voting, Metrics): take_metrics,
     **{(Voting, kind): secure.take for kind in SECURE},
@@ -413,7 +414,7 @@ changes nothing else."""
 
 def table() -> str:
     """Return the table as Markdown, for ``docs/architecture.md``."""
-    events = (Update, Tally, PartialSum, SECURE[0], *ANSWERS, InvalidMessage, Tick)
+    events = (Update, *IN_CELLS, SECURE[0], *ANSWERS, InvalidMessage, Tick)
     names = " | ".join("SecureUp" if event in SECURE else event.__name__ for event in events)
     lines = [f"| phase | {names} |", "|---" * (len(events) + 1) + "|"]
     for phase in (Waiting, Training, JudgingAndTraining, Summing, VotingOnGroups, Voting, Done):

@@ -9,7 +9,7 @@ from support.federation import Federation, one_thread, settings_of  # noqa: F401
 
 from fedjury.aggregator.in_cells import sums_of
 from fedjury.protocol import codec
-from fedjury.protocol.cells import PartialSum, Tally
+from fedjury.protocol.cells import PartialSum, SumRequest, Tally
 from fedjury.protocol.messages import Update
 from fedjury.round.state import Summing, Training
 
@@ -197,3 +197,19 @@ def test_what_needs_updates_is_refused_before_the_run(changes, what):
     settings = settings_of(**(CLIPPED | {"cells__count": 2} | changes))
     with pytest.raises(ValueError, match=what.replace("(", r"\(")):
         sums_of(settings)
+
+
+def test_a_sum_that_a_broker_has_lost_is_said_again(undisturbed, tmp_path):
+    """Once the broker is back the request is heard once more, and answered as before."""
+    federation = CellFederation(tmp_path, cells=2, **CLIPPED)
+    federation.begin()
+    federation.run(lambda state: state.round == 2)
+    kinds_lost(federation, 2, {PartialSum})
+    federation.run(lambda state: isinstance(state.phase, Summing))
+    for _ in range(20):
+        federation.turn()
+    kinds_lost(federation, 2, ())
+    topic = federation.topics.where("lab", SumRequest)
+    federation.edges[1].publish(topic, federation.broker.retained[topic], retain=True)
+    federation.run()
+    assert bits(federation) == bits(undisturbed)

@@ -20,11 +20,14 @@ from tools.chaos.proxy import Proxy
 class CellBrokers:
     """Some cells around a core: a broker for each, and a proxy between it and the core's."""
 
-    def __init__(self, folder: Path, core: int, count: int) -> None:
-        """Start them; ``core``: the port of the core's broker, which runs already."""
+    def __init__(self, folder: Path, core: int, count: int, *, keep: bool = False) -> None:
+        """Start them; ``core``: the port of the core's broker, which runs already.
+
+        ``keep``: updates stay in their cells.
+        """
         ports = [free_port() for _ in range(count)]
         places = tuple(Place(HOST, port) for port in ports)
-        cell_files.write(Plan(Place(HOST, core), places, ROOT), folder, None)
+        cell_files.write(Plan(Place(HOST, core), places, ROOT, keep), folder, None)
         self.links = [Proxy(core) for _ in ports]
         self.brokers = [
             Broker(folder / f"at-{number}", port, self._text(folder, number, link.port))

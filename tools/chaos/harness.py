@@ -200,6 +200,8 @@ class Federation:
         self.listener = Listener(settings)
         self.aggregator: Child
         self.agents: list[Child] = []
+        self.workers: list[Child] = []
+        """Of the cells, where these keep their updates."""
 
     def start(self, *failpoints: Trap, pace: float = 0.0) -> Federation:
         """Start everything; the traps are for the aggregator.
@@ -207,6 +209,7 @@ class Federation:
         ``pace``: seconds that agents take more to train, where rounds would be over too soon.
         """
         self.serve(*failpoints)
+        self.workers = [self.ingest(cell) for cell in range(1, self.settings.cells.count + 1)]
         slow: list[Trap] = [("slow", pace)] if pace else []
         self.agents = [self.join(shard, *slow) for shard in range(1, SHARDS + 1)]
         return self
@@ -235,6 +238,12 @@ class Federation:
         """Start the agents of one of the shards."""
         flags = [*self._settings("agents", shard), "--shard", f"{shard}/{SHARDS}"]
         return self.begin("agents", flags, f"agents-{shard}", failpoints)
+
+    def ingest(self, cell: int) -> Child:
+        """Start the ingest worker of a cell."""
+        broker = f"{self.settings.broker.host}:{self._ports[cell - 1]}"
+        flags = ["--cell", f"{cell}", "--broker", broker, "--run", self.settings.run.name]
+        return self.begin("ingest", flags, f"ingest-{cell}")
 
     def begin(
         self, program: str, arguments: list[str], name: str, failpoints: Sequence[Trap] = ()
@@ -316,7 +325,8 @@ class Harness:
         self._quiet: dict[str, Result] = {}
         prepare()
         self.broker = Broker(self.folder / "broker")
-        self._cells: CellBrokers | None = None
+        self._cells: dict[bool, CellBrokers] = {}
+        self._keep = False
 
     def __enter__(self) -> Self:
         return self
@@ -326,21 +336,25 @@ class Harness:
 
     def close(self) -> None:
         """End everything and leave nothing behind."""
-        if self._cells is not None:
-            self._cells.close()
+        for made in self._cells.values():
+            made.close()
         self.broker.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def dropped(self) -> int:
         """Say how many messages brokers have thrown away in all."""
-        return self.broker.dropped() + (self._cells.dropped() if self._cells else 0)
+        return self.broker.dropped() + sum(made.dropped() for made in self._cells.values())
 
     @property
     def cells(self) -> CellBrokers:
-        """The brokers of cells, one for each shard of agents; the core's is our own."""
-        if self._cells is None:
-            self._cells = CellBrokers(self.folder / "cells", self.broker.port, SHARDS)
-        return self._cells
+        """The brokers of cells, one for each shard of agents; the core's is our own.
+
+        Those of cells that keep their updates, if the last run was one of such.
+        """
+        if self._keep not in self._cells:
+            folder = self.folder / ("keeping" if self._keep else "cells")
+            self._cells[self._keep] = CellBrokers(folder, self.broker.port, SHARDS, keep=self._keep)
+        return self._cells[self._keep]
 
     @contextmanager
     def federation(
@@ -361,6 +375,7 @@ class Harness:
             proxies = {
                 name: stack.enter_context(closing(Proxy(self.broker.port))) for name in names
             }
+            self._keep = cells and settings.cells.count > 0
             ports = self.cells.ports if cells else ()
             result = Federation(settings, self.folder, proxies, ports)
             stack.callback(shutil.rmtree, result.folder, ignore_errors=True)
@@ -371,7 +386,7 @@ class Harness:
         """Return what becomes of a run that nobody disturbs; made once for each setup."""
         key = json.dumps(setup, sort_keys=True)
         if key not in self._quiet:
-            with self.federation(setup) as built:
+            with self.federation(setup, cells=bool(setup.get("cells.count"))) as built:
                 result = built.start().finish()
             if not result.survived:
                 raise ChaosError(f"even an undisturbed run fails: {result.last_words}")

@@ -15,12 +15,18 @@ from fedjury.agents import __main__ as agents
 from fedjury.agents import agent_runner, simulated, spawn
 from fedjury.aggregator import __main__ as aggregator
 from fedjury.aggregator import serve
+from fedjury.cells import __main__ as ingest
 from fedjury.learning import datasets
 from tools.chaos import failpoints, flood
 
 __all__ = ["PROGRAMS", "agent_runner", "failpoints", "serve", "simulated", "spawn"]
 
-PROGRAMS: dict[str, ModuleType] = {"aggregator": aggregator, "agents": agents, "flood": flood}
+PROGRAMS: dict[str, ModuleType] = {
+    "aggregator": aggregator,
+    "agents": agents,
+    "flood": flood,
+    "ingest": ingest,
+}
 """What can be forked, each with a ``main`` and the errors that it expects."""
 
 torch.set_num_threads(1)

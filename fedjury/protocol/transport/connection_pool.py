@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from fedjury.protocol import codec
+from fedjury.protocol.cells import CellWorker
 from fedjury.protocol.credentials import BrokerAddress, Login, client_id_of, login_of
 from fedjury.protocol.messages import EVERY_AGENT, Abilities, AggregatorPresence, Message, Serving
 from fedjury.protocol.topics import ROOT
@@ -129,6 +130,7 @@ class ConnectionPool:
             self.limits,
             place,
         )
+        connection.remembers = not isinstance(serves, CellWorker)
         if place:
             self._serving.append(connection)
         client.on_connect = lambda *args: self._connected(connection, args[3], args[4])

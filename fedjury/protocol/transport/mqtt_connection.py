@@ -48,6 +48,9 @@ class MqttConnection:
         """Topics of which it has: we unsubscribe as soon as paho lets us."""
         self.retained: dict[str, tuple[Message, bytes]] = {}
         """What it retained at the broker, by topic: a broker that was restarted has forgotten."""
+        self.remembers = True
+        """Whether it says that again by itself; who repeats what others say cannot know if it
+        still holds."""
         self.unacknowledged = 0
         self.limits = limits
         """What the broker takes, where it says so."""
@@ -73,7 +76,8 @@ class MqttConnection:
         ``five``: the broker speaks MQTT 5.
         """
         channel = CHANNELS[type(message)]
-        if channel.retain and not isinstance(message, Presence | AggregatorPresence | CellWorker):
+        presence = isinstance(message, Presence | AggregatorPresence | CellWorker)
+        if channel.retain and self.remembers and not presence:
             self.retained.pop(topic, None)
             if payload:
                 self.retained[topic] = message, payload

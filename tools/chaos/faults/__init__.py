@@ -103,6 +103,11 @@ FAULTS: dict[str, Row] = {
     "cell-core": Row("broker of the core killed", cells.ROWS["core"], 10),
     "cell-core-training": Row("the same at work", cells.ROWS["core-training"], 10),
     "cell-link": Row("link of a cell down for 12 s", cells.ROWS["link"], 5),
+    # They keep their updates.
+    "cell-worker": Row("ingest worker of a cell killed", cells.ROWS["worker"], 10),
+    "cell-worker-training": Row("the same at work", cells.ROWS["worker-training"], 10),
+    "cell-keeping-killed": Row("broker of such a cell killed", cells.ROWS["keeping-killed"], 10),
+    "cell-keeping-core": Row("broker of the core killed", cells.ROWS["keeping-core"], 10),
     "cell-gone": Row("broker of a cell gone for 22 s", cells.ROWS["gone"], 3, 0),
     # Agents die, vanish, or are slow.
     "agents-restarted": Row("agents killed, started by hand", at_work(agents.restarted)),

@@ -37,6 +37,13 @@ def core_killed(harness: Harness, _: Federation, __: Random) -> None:
     harness.broker.start()
 
 
+def worker_killed(_: Harness, run: Federation, random: Random) -> None:
+    """``kill -9`` the ingest worker of a cell, and start another in its place."""
+    cell = random.randrange(len(run.workers))
+    run.workers[cell].kill()
+    run.workers[cell] = run.ingest(cell + 1)
+
+
 def link_down(seconds: float) -> Fault:
     """Break the link between a cell and the core for some seconds."""
 
@@ -70,6 +77,9 @@ def came_back(run: Federation, result: Result) -> str:
     return "" if last.updates == run.settings.agents.n else f"{last.updates} agents came back"
 
 
+KEEPING: Setup = PLAIN | {"cells.count": 2}
+"""Updates stay in their cells, and only sums of them go up."""
+
 ROWS: dict[str, Fault] = {
     "quiet": mid_round(undisturbed, cells=True),
     "killed": mid_round(cell_killed, cells=True),
@@ -77,5 +87,9 @@ ROWS: dict[str, Fault] = {
     "core": mid_round(core_killed, cells=True),
     "core-training": mid_round(core_killed, cells=True, training=True),
     "link": link_down(OUTAGE),
+    "worker": mid_round(worker_killed, KEEPING, cells=True),
+    "worker-training": mid_round(worker_killed, KEEPING, cells=True, training=True),
+    "keeping-killed": mid_round(cell_killed, KEEPING, cells=True),
+    "keeping-core": mid_round(core_killed, KEEPING, cells=True),
     "gone": mid_round(gone, HASTY, cells=True, same=False, seconds=150.0, check=came_back),
 }
