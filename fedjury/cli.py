@@ -50,6 +50,16 @@ COMMANDS = {
         "fedjury.broker.__main__", "run a private broker on this machine, until Ctrl-C"
     ),
     "broker check": Command("fedjury.broker.check", "tell whether a broker will do"),
+    "cluster up": Command(
+        "fedjury.cluster.program", "run a federation on many machines", "up_main"
+    ),
+    "cluster join": Command(
+        "fedjury.cluster.program", "let this machine take part in a cluster", "join_main"
+    ),
+    "cluster status": Command(
+        "fedjury.cluster.program", "show the programs of a cluster", "status_main"
+    ),
+    "cluster down": Command("fedjury.cluster.program", "end a cluster", "down_main"),
     "ingest": Command("fedjury.cells.__main__", "keep the updates of a cell beside its broker"),
     "cells": Command("fedjury.broker.cells", "write brokers for cells of agents, with bridges"),
     "enroll": Command("fedjury.broker.enrol", "make logins and certificates"),

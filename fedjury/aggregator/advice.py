@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from fedjury.aggregator.in_cells import blind_detectors
 from fedjury.config.settings import Settings
 from fedjury.reports import jury
 
 
 def advice(settings: Settings) -> list[str]:
     """Say who votes where agents are few, which quorums are safe, and what weights are capped."""
-    notes = settings.jury_note(), _cap(settings), _foreseen(settings)
+    notes = settings.jury_note(), _cap(settings), _foreseen(settings), _blind(settings)
     return [*filter(None, notes), *_safety(settings)]
 
 
@@ -20,6 +21,13 @@ def _cap(settings: Settings) -> str:
         f"updates are weighted by the samples that agents report; more than "
         f"{settings.limits.samples:,} count as {settings.limits.samples:,} (limits.samples)"
     )
+
+
+def _blind(settings: Settings) -> str:
+    """Say which detectors see nothing, where cells keep their updates; empty if none."""
+    if not (names := blind_detectors(settings)):
+        return ""
+    return f"cells keep their updates, so nobody looks for fakes by {' and '.join(names)}"
 
 
 def _foreseen(settings: Settings) -> str:

@@ -13,7 +13,13 @@ from torch import nn
 
 from fedjury import detection, judges, rules
 from fedjury.aggregator import guarded
-from fedjury.aggregator.in_cells import strategy_in, sums_of, told_to_cells
+from fedjury.aggregator.in_cells import (
+    blind_detectors,
+    rows_of,
+    strategy_in,
+    sums_of,
+    told_to_cells,
+)
 from fedjury.aggregator.matrix_pool import MatrixPool
 from fedjury.aggregator.noisy import noisy_mean_of
 from fedjury.aggregator.pooling import pool_of
@@ -239,6 +245,7 @@ def round_config_of(
         cells=settings.cells,
         collecting=strategy_in(settings, strategy_of(settings)),
         sums=sums_of(settings),
+        rows=rows_of(settings),
         server_validator=look.server_validator,
         pool=pool_of(settings.validation, classes, notices.add),
         forced=forced(settings, partition_spec_of(settings)),
@@ -294,10 +301,12 @@ def detection_policy_of(settings: Settings, tell: Tell = detection.untold) -> De
     message = settings.detection
     if odd := set(message.options) - set(message.detectors):
         raise ValueError(f"options of a detector that is not used: {', '.join(sorted(odd))}")
+    blind = blind_detectors(settings)
     return DetectionPolicy(
         detectors={
             name: detection.build(name, tell, **message.options.get(name, {}))
             for name in message.detectors
+            if name not in blind
         },
         rules=message,
         newcomers=settings.sampling.newcomers,

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedjury import rules
 from fedjury.cluster.engine import Engine
+from fedjury.cluster.lazy_engine import LazyEngine
 from fedjury.cluster.partitions import Placement, gathered
 from fedjury.config.settings import Settings
 from fedjury.registry import DETECTORS, Need
@@ -34,9 +35,8 @@ def check_cells(settings: Settings) -> None:
     """
     if not settings.cells.count:
         return
-    for name in settings.detection.detectors:
-        if Need.UPDATES in DETECTORS.facts(name).needs:
-            raise ValueError(f"detector {name!r} looks at updates, which do not come up {KEPT}")
+    if "detection.detectors" in settings.given and (blind := blind_detectors(settings)):
+        raise ValueError(f"detector {blind[0]!r} looks at updates, which do not come up {KEPT}")
     if Need.UPDATE_SUMS in rules.RULES.facts(settings.aggregation.rule).needs:
         raise ValueError(
             f"rule {settings.aggregation.rule!r} goes by what each agent sent in earlier rounds, "
@@ -54,6 +54,14 @@ def check_cells(settings: Settings) -> None:
     for here, what in unfit:
         if here:
             raise ValueError(f"{what} cannot be had {KEPT}: it needs updates to come up")
+
+
+def blind_detectors(settings: Settings) -> tuple[str, ...]:
+    """Return the detectors that see nothing, as they look at updates and these stay in cells."""
+    if not settings.cells.count:
+        return ()
+    names = settings.detection.detectors
+    return tuple(name for name in names if Need.UPDATES in DETECTORS.facts(name).needs)
 
 
 def sums_of(settings: Settings) -> SumRule | None:
@@ -82,6 +90,14 @@ def rows_on(engine: Engine, partitions: int) -> RowsInCells:
         return gathered(engine, key, placements, d, partitions, keep=True)
 
     return rows
+
+
+def rows_of(settings: Settings) -> RowsInCells | None:
+    """Return how the rows are had that cells keep; None where nothing connects their workers."""
+    if settings.cells.engine != "ray":
+        return None
+    engine = LazyEngine(settings.cells.address, settings.run.name, settings.cells.count)
+    return rows_on(engine, settings.aggregation.partitions)
 
 
 def strategy_in(settings: Settings, usual: CollectStrategy[Any]) -> CollectStrategy[Any]:

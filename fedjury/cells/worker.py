@@ -10,6 +10,7 @@ more, to its own cell alone, and the agents send the very same updates again.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -202,9 +203,9 @@ class IngestWorker:
             return
         with self._lock:
             self._kept.write(len(self.tallies.row), update.delta)
-        wide = update.delta.astype(np.float64)
-        with np.errstate(all="ignore"):
-            self.tallies.add(update, float(np.sqrt(wide @ wide)))
+        with np.errstate(all="ignore"):  # of what is not finite
+            square = np.einsum("d,d->", update.delta, update.delta, dtype=np.float64)
+        self.tallies.add(update, math.sqrt(square) if square >= 0 else math.nan)
 
     def _note_request(self, request: SumRequest) -> None:
         number = request.round, request.attempt, request.number

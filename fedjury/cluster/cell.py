@@ -8,7 +8,11 @@ import traceback
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Protocol
 
+from fedjury.cluster.fleet import Fleet, FleetPlan, FleetState
 from fedjury.cluster.shard import Rows, Worker
+
+STOP = 5.0
+"""Seconds that an ingest has to end."""
 
 
 class Ingest(Protocol):
@@ -22,6 +26,10 @@ class Ingest(Protocol):
 
     def rows(self, key: Hashable) -> Rows:
         """Return the rows collected under a key; a LookupError if there are none."""
+
+
+Making = tuple[Callable[..., Ingest], tuple[Any, ...]]
+"""A function that makes an ingest, and what it is given."""
 
 
 class Place(NamedTuple):
@@ -53,7 +61,7 @@ class CellWorker:
         """Stop the ingest, and wait until it has."""
         self._stopped = True
         self._ingest.stop()
-        self._thread.join()
+        self._thread.join(STOP)
 
     def _run(self) -> None:
         try:
@@ -62,3 +70,31 @@ class CellWorker:
             traceback.print_exc()
         if not self._stopped:
             os._exit(1)  # a worker that collects nothing must not look alive
+
+
+class CellParts:
+    """What runs of a cell in one process, and so on one machine: its agents, its worker, or both.
+
+    ``ingest``: the function that makes it, and what that is given.
+    """
+
+    def __init__(self, fleet: FleetPlan | None, ingest: Making | None) -> None:
+        self._fleet = Fleet(fleet) if fleet else None
+        self._worker = CellWorker(*ingest) if ingest else None
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the worker."""
+        assert self._worker is not None
+        return self._worker.call(method, *arguments)
+
+    def look(self) -> FleetState:
+        """Return how the agents are."""
+        assert self._fleet is not None
+        return self._fleet.look()
+
+    def stop(self) -> None:
+        """Let all of it end."""
+        if self._fleet is not None:
+            self._fleet.stop()
+        if self._worker is not None:
+            self._worker.stop()

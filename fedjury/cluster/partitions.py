@@ -11,13 +11,14 @@ import itertools
 import weakref
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedjury.cluster.engine import Engine
-from fedjury.cluster.shard import Numbers, Shape
+from fedjury.cluster.engine import Engine, WorkerLost
+from fedjury.cluster.shard import Numbers, Shape, Some
 from fedjury.learning.arrays import Matrix, read_only
 from fedjury.rules.partitions import (
     Array,
@@ -30,7 +31,10 @@ from fedjury.rules.partitions import (
 )
 
 AHEAD = 2
-"""Pieces on their way to each worker."""
+"""Pieces on their way to each worker, besides the one that is waited for."""
+
+PIECE = 8 << 20
+"""Bytes of a piece at the most, but a row at the least: what a worker needs besides its part."""
 
 _numbers = itertools.count()
 
@@ -93,21 +97,15 @@ class WorkerPartitions:
         whole: Matrix = read_only(result)
         return whole
 
-    def _sent(self, argument: Any) -> Any:
-        """Return what stands for an argument, once for all, unless each worker needs a part."""
-        return argument if isinstance(argument, ByColumn) else self._engine.send(argument)
-
     def _results(self, method: str, first: Any, arguments: tuple[Any, ...]) -> Iterator[Any]:
-        sent = [self._sent(argument) for argument in arguments]
-        cuts = places(self.d, self.count)
-        calls = deque[Any]()
+        engine, calls = self._engine, deque[Any]()
+        common = tuple(a if isinstance(a, ByColumn) else engine.send(a) for a in arguments)
         for worker in range(self._shape.workers):
-            own = self._shape.of(worker)
-            columns = slice(cuts[own[0]].start, cuts[own[-1]].stop)
-            given = narrowed(tuple(sent), columns)
-            calls.append(self._engine.call(worker, method, self._number, first, *given))
+            own = narrowed(common, self._shape.columns_of(worker))
+            told = [engine.send(a) if isinstance(a, ByColumn) else a for a in own]
+            calls.append(engine.call(worker, method, self._number, first, *told))
         while calls:
-            yield self._engine.result(calls.popleft())
+            yield engine.result(calls.popleft())
 
 
 def gathered(
@@ -141,13 +139,14 @@ def gathered(
     on_the_way = deque([begun])
     for step in _steps(shape, [len(placement.at) for placement in placements]):
         calls = []
-        for worker, p, cell in step:
-            order, at = sent[cell]
+        for worker, p, cell, some, last in step:
+            (order, at), release = sent[cell], last and not keep
             if worker == cell:
-                calls.append(engine.call(worker, "place_own", number, p, at, key, order, keep))
+                call = engine.call(worker, "place_own", number, p, at, some, key, order, release)
             else:
-                piece = engine.call(cell, "give", key, p, order, keep)
-                calls.append(engine.call(worker, "place", number, p, at, piece))
+                piece = engine.call(cell, "give", key, p, order, some, release)
+                call = engine.call(worker, "place", number, p, at, some, piece)
+            calls.append(call)
         on_the_way.append(calls)
         if len(on_the_way) > AHEAD:
             _await(engine, on_the_way.popleft())
@@ -177,16 +176,33 @@ def by_name(names: Sequence[Sequence[str]]) -> list[Placement]:
     ]
 
 
-def _steps(shape: Shape, sizes: Sequence[int]) -> Iterator[list[tuple[int, int, int]]]:
-    """Yield what is done at a time: worker, partition, and the cell that gives it a piece.
+class _Task(NamedTuple):
+    """A piece that goes from a cell to a worker."""
 
-    In each step all workers ask different cells.
-    """
-    cells, each = len(sizes), shape.count // shape.workers
-    for turn in range(each):
+    worker: int
+    p: int
+    cell: int
+    some: Some
+    """Which of the cell's rows."""
+    last: bool
+    """Whether the cell has then given all of this partition."""
+
+
+def _steps(shape: Shape, sizes: Sequence[int]) -> Iterator[list[_Task]]:
+    """Yield what is done at a time: all workers ask different cells. ``sizes``: rows by cell."""
+    cells, workers = len(sizes), range(shape.workers)
+    for turn in range(shape.count // shape.workers):
+        partitions = [shape.of(k)[turn] for k in workers]
+        most = max(1, PIECE // max(1, shape.width(partitions[0]) * 4))
         for ahead in range(cells):
-            tasks = ((k, shape.of(k)[turn], (k + ahead) % cells) for k in range(shape.workers))
-            yield [task for task in tasks if sizes[task[2]]]
+            pairs = [(k, (k + ahead) % cells) for k in workers]
+            for start in range(0, max(sizes[cell] for _, cell in pairs), most):
+                end = start + most
+                yield [
+                    _Task(k, partitions[k], cell, (start, end), end >= sizes[cell])
+                    for k, cell in pairs
+                    if start < sizes[cell]
+                ]
 
 
 def _filled(engine: Engine, placements: Sequence[Placement]) -> int:
@@ -205,5 +221,6 @@ def _await(engine: Engine, calls: Sequence[Any]) -> None:
 
 
 def _drop(engine: Engine, number: int, workers: int) -> None:
-    for worker in range(workers):
-        engine.call(worker, "drop", number)
+    with suppress(WorkerLost):  # then it has dropped them
+        for worker in range(workers):
+            engine.call(worker, "drop", number)

@@ -23,6 +23,14 @@ Numbers = npt.NDArray[np.int64]
 """(m,): rows, by their numbers."""
 
 
+Arguments = tuple[Any, ...]
+"""What a function is given besides."""
+
+
+Some = tuple[int, int]
+"""From where, and up to where."""
+
+
 class Rows(Protocol):
     """The updates of a cell, cut into partitions of columns."""
 
@@ -47,6 +55,16 @@ class Shape:
         each = self.count // self.workers
         return range(worker * each, (worker + 1) * each)
 
+    def width(self, p: int) -> int:
+        """Return the columns of a partition."""
+        place = places(self.d, self.count)[p]
+        return int(place.stop - place.start)
+
+    def columns_of(self, worker: int) -> slice:
+        """Return the columns of a worker's partitions."""
+        cuts, mine = places(self.d, self.count), self.of(worker)
+        return slice(cuts[mine[0]].start, cuts[mine[-1]].stop)
+
 
 class Held(NamedTuple):
     """Neighbouring partitions of the updates: by number (n, w), and where in all columns."""
@@ -57,15 +75,14 @@ class Held(NamedTuple):
     def each(
         self, arguments: tuple[Any, ...]
     ) -> Iterator[tuple[int, int, Matrix, tuple[Any, ...]]]:
-        """Yield the number, the first column and the updates of each, which are read-only.
+        """Yield number, first column, updates and arguments of each partition, to be read only.
 
-        And the arguments as a function is given them there; they were narrowed to all of these.
+        ``arguments``: of those by column, the columns that are held here.
         """
         begin = self.cuts[min(self.parts)].start
         for p, part in self.parts.items():
-            cut = self.cuts[p]
-            given = told(arguments, slice(cut.start - begin, cut.stop - begin))
-            yield p, cut.start, read_only(part), given
+            first, end = self.cuts[p].start, self.cuts[p].stop
+            yield p, first, read_only(part), told(arguments, slice(first - begin, end - begin))
 
 
 class Worker:
@@ -97,26 +114,33 @@ class Worker:
         parts = {p: np.empty((shape.n, w), dtype=np.float32) for p, w in widths.items()}
         self._held[number] = Held(parts, cuts)
 
-    def give(self, key: Hashable, p: int, order: Numbers, keep: bool) -> Matrix:
-        """Return these rows of the cell in a partition, (m, w), and let go of it."""
+    def give(self, key: Hashable, p: int, order: Numbers, some: Some, release: bool) -> Matrix:
+        """Return some of these rows of the cell in a partition, (m, w); it may be let go of."""
         try:
             rows = self._rows(key)
         except LookupError as why:
             raise NotHeld(f"no rows of {key!r} are held here") from why
-        piece = rows.part(p, order)
-        if not keep:
+        piece = rows.part(p, order[slice(*some)])
+        if release:
             rows.release(p)
         return piece
 
-    def place(self, number: int, p: int, at: Numbers, piece: Matrix) -> None:
-        """Make a piece (m, w) of a partition the rows ``at`` (m,) of it."""
-        self._of(number).parts[p][at] = piece
+    def place(self, number: int, p: int, at: Numbers, some: Some, piece: Matrix) -> None:
+        """Make a piece (m, w) of a partition some of the rows ``at`` of it."""
+        self._of(number).parts[p][at[slice(*some)]] = piece
 
     def place_own(
-        self, number: int, p: int, at: Numbers, key: Hashable, order: Numbers, keep: bool
+        self,
+        number: int,
+        p: int,
+        at: Numbers,
+        some: Some,
+        key: Hashable,
+        order: Numbers,
+        release: bool,
     ) -> None:
         """Do so with rows of this worker's own cell, which nobody has to send."""
-        self.place(number, p, at, self.give(key, p, order, keep))
+        self.place(number, p, at, some, self.give(key, p, order, some, release))
 
     # the three verbs
 
@@ -131,20 +155,18 @@ class Worker:
     def map(self, number: int, result: int, function: Filler, rows: int, *arguments: Any) -> None:
         """Hold so many new updates, which a function fills in, under another number."""
         held, made = self._of(number), {}
-        for p, first, part, given in held.each(arguments):
+        for p, first, part, own in held.each(arguments):
             made[p] = np.empty((rows, part.shape[1]), dtype=np.float32)
-            function(part, first, made[p], *given)
+            function(part, first, made[p], *own)
         self._held[result] = Held(made, held.cuts)
 
     def partition(self, number: int, p: int) -> Matrix:
         """Return one partition (n, w)."""
         return self._of(number).parts[p]
 
-    def _answers(
-        self, number: int, function: Function, arguments: tuple[Any, ...]
-    ) -> Iterator[Array]:
-        for _, first, part, given in self._of(number).each(arguments):
-            yield function(part, first, *given)
+    def _answers(self, number: int, function: Function, arguments: Arguments) -> Iterator[Array]:
+        for _, first, part, own in self._of(number).each(arguments):
+            yield function(part, first, *own)
 
     def _of(self, number: int) -> Held:
         try:

@@ -74,6 +74,7 @@ AGGREGATOR_FLAGS = _flags(
         "sampling",
         "groups",
         "collect",
+        "cells",
         "validation",
         "evaluation",
         "detection",

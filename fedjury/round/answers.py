@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from fedjury.protocol.messages import Decline, GroupVotes, Metrics, Reason, Update, Vote
 from fedjury.protocol.record import Figures
 from fedjury.round import groups, verdict
+from fedjury.round.answered import Answers
+from fedjury.round.collect import Collected
 from fedjury.round.effects import CountInvalid, Effect
 from fedjury.round.selection import unasked
 from fedjury.round.state import (
@@ -32,12 +36,29 @@ def take_update(state: State, update: Update, config: RoundConfig) -> Step:
     if asked_for and isinstance(phase, JudgingAndTraining):
         if why := verdict.refusal(state, update, config):
             return count_invalid(state, update.agent, why)
-        vote = update.vote(state.attempt)
-        phase = phase.but(votes={**phase.votes, update.agent: vote})
+        phase = phase.but(votes=phase.votes.plus(update.agent, update.vote(state.attempt)))
     if update.metrics or config.evaluation.by_agent:
         figures = Figures(update.samples, update.metrics)
-        phase = phase.but(figures={**phase.figures, update.agent: figures})
-    return state.but(phase=phase.but(updates=phase.updates.add(update), settled=None)), []
+        phase = phase.but(figures=phase.figures.plus(update.agent, figures))
+    phase = phase.but(updates=phase.updates.add(update), settled=None)
+    return state.but(phase=_heard(phase, update.agent)), []
+
+
+def who_answered(phase: Training) -> Collected | Answers[Vote]:
+    """Return who has answered; with piggy-back an update is a vote as well."""
+    return phase.votes if isinstance(phase, JudgingAndTraining) else phase.updates
+
+
+def _heard(phase: Training, agent: str) -> Training:
+    """Return the phase in which an agent that has answered does not count as missing for a reason.
+
+    So how many are missing is known without a look at all of them, of which there are thousands.
+    """
+    missing = agent in phase.declined or agent in phase.invalid_from
+    if not missing or agent not in who_answered(phase):
+        return phase
+    here = {agent}
+    return phase.but(declined=phase.declined - here, invalid_from=phase.invalid_from - here)
 
 
 def take_vote(state: State, vote: Vote, config: RoundConfig) -> Step:
@@ -49,8 +70,11 @@ def take_vote(state: State, vote: Vote, config: RoundConfig) -> Step:
         return count_invalid(state, vote.agent, why)
     if why := verdict.refusal(state, vote, config):
         return count_invalid(state, vote.agent, why)
-    changed = phase.but(votes={**phase.votes, vote.agent: vote})
-    return state.but(phase=changed.but(settled=None) if judging else changed), []
+    votes = phase.votes.plus(vote.agent, vote)
+    if isinstance(phase, JudgingAndTraining):
+        phase = _heard(phase.but(votes=votes, settled=None), vote.agent)
+        return state.but(phase=phase), []
+    return state.but(phase=phase.but(votes=votes)), []
 
 
 def take_group_votes(state: State, said: GroupVotes, config: RoundConfig) -> Step:
@@ -59,7 +83,7 @@ def take_group_votes(state: State, said: GroupVotes, config: RoundConfig) -> Ste
     assert isinstance(phase, VotingOnGroups)
     if why := groups.refusal(state, said, config):
         return count_invalid(state, said.agent, why)
-    return state.but(phase=phase.but(votes={**phase.votes, said.agent: said})), []
+    return state.but(phase=phase.but(votes=phase.votes.plus(said.agent, said))), []
 
 
 def take_metrics(state: State, message: Metrics, config: RoundConfig) -> Step:  # noqa: ARG001
@@ -71,28 +95,32 @@ def take_metrics(state: State, message: Metrics, config: RoundConfig) -> Step:  
     if message.agent in phase.metrics:
         return count_invalid(state, message.agent, Reason.DUPLICATE)
     figures = Figures(message.samples, message.values)
-    return state.but(phase=phase.but(metrics={**phase.metrics, message.agent: figures})), []
+    return state.but(phase=phase.but(metrics=phase.metrics.plus(message.agent, figures))), []
 
 
 def note_decline(state: State, event: Decline, config: RoundConfig) -> Step:  # noqa: ARG001
     """Wait no longer for an agent that will not answer."""
     phase = state.phase
     assert isinstance(phase, Training | VotingOnGroups | Voting)
-    voting = not isinstance(phase, Training)
-    asked = state.evaluators.union(state.validators) if voting else state.selected
+    asked: Collection[str] = state.selected
+    if not isinstance(phase, Training):
+        asked = state.evaluators if event.agent in state.evaluators else state.validators
     if why := unasked(state, event, asked):
         return count_invalid(state, event.agent, why)
     phase = phase.but(declined=phase.declined | {event.agent})
     if not isinstance(phase, Training):
         return state.but(phase=phase), []
-    return state.but(phase=phase.but(settled=None), declined=state.declined | {event.agent}), []
+    phase = phase.but(invalid_from=phase.invalid_from - {event.agent}, settled=None)
+    phase = _heard(phase, event.agent)
+    return state.but(phase=phase, declined=state.declined | {event.agent}), []
 
 
 def note_invalid(state: State, event: InvalidMessage, config: RoundConfig) -> Step:  # noqa: ARG001
     """Count an invalid message; nobody waits long for a selected agent that sent one as update."""
     phase = state.phase
     assert isinstance(phase, Training)
-    new = event.agent in state.selected and event.agent not in phase.invalid_from
+    known = event.agent in phase.invalid_from or event.agent in phase.declined
+    new = event.agent in state.selected and not known and event.agent not in who_answered(phase)
     if event.update and new:
         senders = phase.invalid_from | {event.agent}
         state = state.but(phase=phase.but(invalid_from=senders, settled=None))

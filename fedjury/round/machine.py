@@ -50,6 +50,7 @@ from fedjury.round.answers import (
     take_metrics,
     take_update,
     take_vote,
+    who_answered,
 )
 from fedjury.round.collect import Answer, Progress
 from fedjury.round.effects import Publish
@@ -140,11 +141,9 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
         return _reject(state, tick, config, phase.failure)
     if phase.secure is not None:
         return _collect_sums(state, tick, config)
-    answered = phase.votes if isinstance(phase, JudgingAndTraining) else phase.updates
-    late = tick.now >= state.deadline
-    out = {name for name in phase.declined if name not in answered}
-    invalid = sum(name not in answered for name in phase.invalid_from - out)
-    progress = Progress(len(state.selected) - len(out), len(answered), invalid, phase.settled)
+    answered, late = who_answered(phase), tick.now >= state.deadline
+    awaited, invalid = len(state.selected) - len(phase.declined), len(phase.invalid_from)
+    progress = Progress(awaited, len(answered), invalid, phase.settled)
     heard = not progress.selected and heard_from_all(state, answered)
     match Answer.CLOSE if heard else config.collecting.enough(progress, tick.now, late=late):
         case Answer.SETTLE:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Collection as Names
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,24 +35,22 @@ from fedjury.learning.weights import Vector
 from fedjury.privacy import accounting
 from fedjury.privacy.noisy_mean import NoisyMean
 from fedjury.privacy.releases import Releases
-from fedjury.protocol.cells import PartialSum, Tally
 from fedjury.protocol.groups import Groups
 from fedjury.protocol.harm import Harm
 from fedjury.protocol.messages import (
-    Decline,
     GroupVotes,
-    Metrics,
     Phase,
-    Reason,
-    Update,
     Vote,
 )
 from fedjury.protocol.record import Figures, Quality
 from fedjury.protocol.replaceable import Replaceable
-from fedjury.protocol.secure import SecureUp
+from fedjury.round.answered import Answers
 from fedjury.round.collect import Collected, CollectStrategy, Request, Synchronous
 from fedjury.round.collect.tallied import RowsOfCell, Tallied
 from fedjury.round.collect.update_buffer import UpdateBuffer
+from fedjury.round.events import Event as Event  # noqa: PLC0414
+from fedjury.round.events import InvalidMessage as InvalidMessage  # noqa: PLC0414
+from fedjury.round.events import Tick as Tick  # noqa: PLC0414
 from fedjury.round.memory import EMPTY_MEMORY, RuleMemory
 from fedjury.round.release import Release
 from fedjury.round.sums import NO_SUMS, OpenedSums
@@ -135,45 +132,6 @@ class RoundConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
-    """How late it is (seconds), who is online, and the traffic so far (bytes)."""
-
-    now: float
-    online: Names[str] = ()
-    received: int = 0
-    sent: int = 0
-    reachable: bool = True
-    """Whether the broker can be heard; while it cannot, no deadline comes nearer."""
-    dropped: int = 0
-    """Messages that the broker has thrown away so far."""
-    time: float = 0.0
-    """The time of day, in seconds since 1970 (UTC)."""
-    cannot_vote: Names[str] = ()
-    """Who of those online cannot judge a candidate."""
-    can_evaluate: Names[str] = ()
-    """Who of them can measure one."""
-    paused: bool = False
-    """Whether no further round is to be opened for now."""
-    cells: Mapping[str, int] = field(default_factory=dict)
-    """Agent -> the cell that it is in, where agents are in cells."""
-    cut_off: Names[str] = ()
-    """Agents of cells that are cut off: that they are silent is no fault of theirs."""
-
-
-@dataclass(frozen=True, slots=True)
-class InvalidMessage:
-    """A message that was refused before it got here; ``update``: it came as an update."""
-
-    agent: str
-    reason: Reason
-    update: bool = False
-
-
-Answer = Update | Vote | GroupVotes | Metrics | Decline
-Event = Answer | Tally | PartialSum | SecureUp | InvalidMessage | Tick
-
-
-@dataclass(frozen=True, slots=True)
 class GlobalModel:
     """The last accepted model, and what is known of it."""
 
@@ -210,12 +168,13 @@ class Training(Replaceable):
     name: ClassVar[Phase | None] = Phase.TRAIN
     updates: Collected
     invalid_from: frozenset[str] = frozenset()
-    """Selected agents under whose name an update came that was refused for its content."""
+    """Selected agents of whom only an update came that was refused for its content."""
     settled: float | None = None
     """Since when nobody is missing but those."""
     declined: frozenset[str] = frozenset()
-    """Selected agents that nobody waits for: they sit the round out, or have missed the last."""
-    figures: Mapping[str, Figures] = field(default_factory=dict)
+    """Others that nobody waits for and that have not answered: they sit the round out, or have
+    missed the last."""
+    figures: Answers[Figures] = field(default_factory=Answers)
     """What agents say of their training, where that is to be recorded."""
     failure: str = ""
     """Why the collect strategy has failed; empty if it has not."""
@@ -230,7 +189,7 @@ class JudgingAndTraining(Training):
     name: ClassVar[Phase | None] = Phase.JUDGE_AND_TRAIN
     pending: Vector = field(kw_only=True)
     """The candidate in question."""
-    votes: Mapping[str, Vote] = field(default_factory=dict, kw_only=True)
+    votes: Answers[Vote] = field(default_factory=Answers, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -310,7 +269,7 @@ class VotingOnGroups(Replaceable):
 
     name: ClassVar[Phase | None] = Phase.VALIDATE_GROUPS
     gathered: Gathered
-    votes: Mapping[str, GroupVotes] = field(default_factory=dict)
+    votes: Answers[GroupVotes] = field(default_factory=Answers)
     silent: tuple[str, ...] = ()
     """Validators that did not answer, and in whose place others were asked."""
     declined: frozenset[str] = frozenset()
@@ -328,10 +287,10 @@ class Voting(Replaceable):
 
     name: ClassVar[Phase | None] = Phase.VALIDATE
     aggregated: Aggregated
-    votes: Mapping[str, Vote] = field(default_factory=dict)
+    votes: Answers[Vote] = field(default_factory=Answers)
     silent: tuple[str, ...] = ()
     """Validators that did not answer, and in whose place others were asked."""
-    metrics: Mapping[str, Figures] = field(default_factory=dict)
+    metrics: Answers[Figures] = field(default_factory=Answers)
     """What evaluators measured of the candidate."""
     declined: frozenset[str] = frozenset()
     """Validators and evaluators that nobody waits for."""
@@ -385,7 +344,7 @@ class State(Replaceable):
     """The same of those who were asked for a vote, or to measure a candidate."""
     invalid: Mapping[str, int] = field(default_factory=dict)
     """Messages of the round that were refused, by reason."""
-    opened: Tick = Tick(0.0)
+    opened: Tick = Tick(0.0)  # noqa: RUF009 - it is frozen
     deadline: float = 0.0
 
     @property

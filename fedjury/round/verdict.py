@@ -119,8 +119,10 @@ def refusal(state: State, answer: Vote | Update, config: RoundConfig) -> Reason 
 
 def awaits_more(state: State, phase: Voting) -> bool:
     """Return whether somebody who was asked about the candidate may still answer."""
-    votes, measured = len(phase.votes), len(phase.metrics)
-    if phase.declined:
+    votes, measured, out = len(phase.votes), len(phase.metrics), len(phase.declined)
+    if votes + out < len(state.validators) or measured + out < len(state.evaluators):
+        return True  # as nearly always: nothing has to be looked up
+    if out:
         votes += sum(v in phase.declined and v not in phase.votes for v in state.validators)
         measured += sum(e in phase.declined and e not in phase.metrics for e in state.evaluators)
     return votes < len(state.validators) or measured < len(state.evaluators)
@@ -314,7 +316,7 @@ def _record(
         privacy=noisy.spent(state, config),
         training=weighted_mean(trained, config.limits.samples),
         trained=trained,
-        evaluated=phase.metrics if isinstance(phase, Voting) else {},
+        evaluated=dict(phase.metrics) if isinstance(phase, Voting) else {},
         votes=decision.votes,
         groups=aggregated.groups,
         traffic=Traffic(

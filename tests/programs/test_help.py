@@ -39,8 +39,13 @@ COMMANDS = [
     "fedjury join",
     "fedjury broker",
     "fedjury broker check",
+    "fedjury cluster up",
+    "fedjury cluster join",
+    "fedjury cluster status",
+    "fedjury cluster down",
     "python -m fedjury.broker.embedded",
     "fedjury cells",
+    "fedjury ingest",
     "fedjury enroll",
     "python -m fedjury.learning.classifier",
     "fedjury gateway",
@@ -65,6 +70,7 @@ COMMANDS = [
     "python -m tools.benchmarks.bench",
     "python -m tools.benchmarks.where",
     "python -m tools.benchmarks.page",
+    "python -m tools.benchmarks.ray_rules",
     "python -m tools.benchmarks.peers.run",
     "python -m tools.benchmarks.peers.secagg",
 ]
@@ -80,6 +86,7 @@ INTERNAL = {
     "tools/benchmarks/peers/flower_secagg.py": "a process of python -m ...peers.secagg",
     "tools/benchmarks/peers/pfl_research.py": "a process of python -m tools.benchmarks.peers.run",
     "tools/benchmarks/peers/plain.py": "a process of python -m tools.benchmarks.peers.run",
+    "fedjury/cluster/supervise.py": "a process of fedjury cluster up",
     "fedjury/registry/listing.py": "make docs",
 }
 """What only our own programs start, and why nobody else needs to."""

@@ -15,8 +15,9 @@ from fedjury.rules.partitions import places
 def sent(value):
     """Return what comes out at the other end of a wire; arrays cannot be written there."""
     value = pickle.loads(pickle.dumps(value))
-    if isinstance(value, np.ndarray):
-        value.flags.writeable = False
+    for array in (value, getattr(value, "values", None)):
+        if isinstance(array, np.ndarray):
+            array.flags.writeable = False
     return value
 
 
@@ -41,8 +42,8 @@ class PickledEngine:
     """Workers in this process; all that they are told or say is pickled.
 
     ``cells``: the rows of each, under the key "r". ``lost``: workers that have ended. ``moved``:
-    bytes of updates that went from one to another. ``told``: how long the arguments were of each
-    verb that a worker was asked for.
+    bytes of updates that went from one to another, ``largest`` those of a piece. ``told``: bytes of
+    what each was told in verbs.
     """
 
     def __init__(self, cells):
@@ -50,7 +51,7 @@ class PickledEngine:
         self.held = [Worker({"r": rows}.__getitem__) for rows in cells]
         self.workers = len(cells)
         self.lost = set()
-        self.moved = 0
+        self.moved = self.largest = 0
         self.told = []
 
     def start_again(self, worker, rows):
@@ -72,7 +73,8 @@ class PickledEngine:
             return failed[0] if failed else WorkerLost(worker)
         if method == "place":
             self.moved += arguments[-1].nbytes
-        if method in ("total", "columns"):
+            self.largest = max(self.largest, arguments[-1].nbytes)
+        if method in {"total", "columns", "map"}:
             self.told.append(len(pickle.dumps(arguments[2:])))
         try:
             return sent(getattr(self.held[worker], method)(*map(sent, arguments)))

@@ -9,6 +9,7 @@ import pytest
 from support.updates import honest_updates
 from support.workers import dealt, engine_of
 
+from fedjury.cluster import partitions as partitions_of_workers
 from fedjury.cluster.engine import WorkerLost
 from fedjury.cluster.partitions import Placement, by_name, gathered, holders
 from fedjury.rules.partitions import Partitions
@@ -78,6 +79,18 @@ def test_pieces_are_sent_once(workers):
     """Of n d 4 bytes a worker's own share stays: (k - 1) / k of them move."""
     engine, _ = held(workers)
     assert engine.moved == N * D * 4 * (workers - 1) // workers
+
+
+@pytest.mark.parametrize("bytes_at_a_time", [1, 100, 10**9])
+@pytest.mark.parametrize("workers", [1, 3, 4])
+def test_pieces_are_as_small_as_wanted(workers, bytes_at_a_time, monkeypatch):
+    """A row at a time, four rows of six columns, or all: each row is in its place."""
+    monkeypatch.setattr(partitions_of_workers, "PIECE", bytes_at_a_time)
+    engine, partitions = held(workers)
+    np.testing.assert_array_equal(partitions.whole(), updates())
+    assert all(not rows.parts for rows in engine.cells)
+    rows = {1: 1, 100: 4}.get(bytes_at_a_time, N)
+    assert engine.largest <= rows * 6 * 4
 
 
 def test_what_is_given_is_let_go():

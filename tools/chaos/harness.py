@@ -217,6 +217,20 @@ class Federation:
         self.aggregator = self.begin("aggregator", flags, "aggregator", failpoints)
         return self.aggregator
 
+    def move(self, directory: Path, *, copied: bool = True) -> None:
+        """Have the next aggregator use a copy of the run's folder, or an empty one, elsewhere.
+
+        It reaches the broker, whatever becomes of the network of the one before.
+        """
+        folder = directory / self.settings.run.name
+        if copied:
+            shutil.copytree(self.folder, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        run = self.settings.run.replaced(directory=str(directory))
+        self.settings = self.settings.replaced(run=run)
+        self.proxies = {name: it for name, it in self.proxies.items() if name != "aggregator"}
+
     def join(self, shard: int, *failpoints: Trap) -> Child:
         """Start the agents of one of the shards."""
         flags = [*self._settings("agents", shard), "--shard", f"{shard}/{SHARDS}"]

@@ -197,6 +197,11 @@ class Client(mqtt.Client):
                 return self._do_on_publish(mid, reason, _NOTHING_MORE)
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
+    def _packet_queue(self, command: int, packet: Any, *args: Any, **more: Any) -> MQTTErrorCode:
+        """Have a packet written: paho copies what is left of it each time, of a view nothing."""
+        view: Any = memoryview(packet)
+        return super()._packet_queue(command, view, *args, **more)
+
     def trust(self) -> None:
         """Take the broker for alive, for we do not look at what it says."""
         with self._msgtime_mutex:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tools.chaos.faults import agents, aggregator, broker, cells, disk, load, network, secure
+from tools.chaos.faults import (
+    agents,
+    aggregator,
+    broker,
+    cells,
+    disk,
+    load,
+    moves,
+    network,
+    secure,
+)
 from tools.chaos.faults.broker import BRIEF
 from tools.chaos.faults.outcome import Fault, Outcome, mid_round
 from tools.chaos.harness import DETECTION, ON_GROUPS, PIGGY_BACK, PLAIN, SECURE
@@ -60,6 +70,12 @@ FAULTS: dict[str, Row] = {
     "last": Row("killed with the last round on disk", at_point("unpublished", last=True)),
     "ending": Row("killed after the last round", at_point("ending", last=True)),
     "writing": Row("killed at each fsync", aggregator.writing, 40, 3),
+    "aggregator-moves": Row(
+        "its machine is cut off, its folder goes on elsewhere",
+        mid_round(moves.moves, moves.LONG, proxied=True),
+        10,
+        2,
+    ),
     "terminated": Row("aggregator ended with SIGTERM", mid_round(aggregator.ended)),
     # The broker dies.
     "broker-lost": Row("broker killed, retained messages lost", broker.killed(keep=False), 10),
