@@ -19,9 +19,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
 
 SMALL = {"fedjury serve": "--rounds 2 --validators 3"}
 
-BLOCKS = re.findall(
-    r"^```\n(fedjury (?:cells|enroll) .*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL
-)
+SECTION = PAGE.read_text(encoding="utf-8").partition("\n## Cells\n")[2].partition("\n## ")[0]
+BLOCKS = re.findall(r"^```\n(fedjury .*?)^```$", SECTION, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
