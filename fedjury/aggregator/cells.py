@@ -24,6 +24,8 @@ class Cells:
         self.of: dict[str, int] = {}
         """Agent -> the cell that it was last in."""
         self._most, self._grace = most, grace
+        self.cut_off: set[str] = set()
+        """Agents of cells that are cut off now."""
         self._cut: dict[int, float] = {}
         """Cells that are cut off -> when their agents count as offline; infinity: they do."""
         self._unheard: dict[int, tuple[set[str], float]] = {}
@@ -33,6 +35,10 @@ class Cells:
         """Note which cell an agent is in."""
         if agent in self.of or len(self.of) < self._most:
             self.of[agent] = cell
+            if cell in self._cut:
+                self.cut_off.add(agent)
+            else:
+                self.cut_off.discard(agent)
 
     def hear(self, agent: str) -> None:
         """Note that an agent has said whether it is there."""
@@ -49,6 +55,7 @@ class Cells:
             if cell in self._cut or len(self._cut) >= MOST_CELLS:
                 return ""
             self._cut[cell] = now + self._grace
+            self.cut_off |= self._members(cell, self.of)
             agents = len(self._members(cell, online))
             told = f"cell {cell} is cut off"
             if not agents:
@@ -57,6 +64,7 @@ class Cells:
         if cell not in self._cut:
             return ""
         del self._cut[cell]
+        self.cut_off -= self._members(cell, self.of)
         # Some may have died with their broker, which has then forgotten their last wills.
         self._unheard[cell] = self._members(cell, online), now + self._grace
         return f"cell {cell} is back"

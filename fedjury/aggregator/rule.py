@@ -55,7 +55,8 @@ def check_rule(settings: Settings, rule: rules.Rule) -> None:
         check_groups(settings)
         n = max(1, n // settings.groups.size) if settings.groups.size else 1
     message = settings.aggregation
-    check_compared(message.rule, message.options.get("base"), message.pre_aggregation, n)
+    base, steps = message.options.get("base"), message.pre_aggregation
+    check_compared(message.rule, base, steps, n, message.partitions)
     if n > TRIED:
         return
     updates = stream(0, Purpose.TRIAL).standard_normal((n, 2)).astype(np.float32)

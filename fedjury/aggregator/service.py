@@ -262,6 +262,7 @@ class Aggregator:
             self._can_evaluate,
             self.control.paused,
             self.cells.of,
+            self.cells.cut_off,
         )
         state = self.take(state, tick)
         for text in self.config.troubles():

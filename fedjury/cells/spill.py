@@ -19,6 +19,9 @@ from fedjury.learning.arrays import Matrix
 
 ITEM = 4
 """Bytes of a float32."""
+PIECE = 4 << 20
+"""Bytes that are read at a time where rows are wanted in another order than they have on the disk:
+a call for each row costs more, and a disk that has to seek much more."""
 
 
 class SpillError(Exception):
@@ -52,9 +55,14 @@ class SpillFile:
         result = np.empty((len(places), self.width), dtype=np.float32)
         if not result.size:
             return result
+        order = np.argsort(places, kind="stable")
+        pieces = list(runs(places))
         with explained(self.folder):
-            for start, end in runs(places):
-                self._read(result[start:end].data.cast("B"), int(places[start]))
+            if len(pieces) > 1 and len(list(runs(places[order]))) == 1:
+                self._read_all(result, order, int(places[order[0]]))
+                return result
+            for start, end in pieces:
+                self._read(result[start:end], int(places[start]))
         return result
 
     def close(self) -> None:
@@ -67,8 +75,17 @@ class SpillFile:
         with explained(self.folder):
             os.ftruncate(self._file, 0)
 
-    def _read(self, left: memoryview, at: int) -> None:
-        begin = at * self.width * ITEM
+    def _read_all(self, result: Matrix, order: np.ndarray, first: int) -> None:
+        """Read all rows from the first place on, in this order, as the disk has them."""
+        m, height = len(order), max(1, PIECE // (ITEM * self.width))
+        piece = np.empty((min(m, height), self.width), dtype=np.float32)
+        for start in range(0, m, height):
+            rows = order[start : start + height]
+            self._read(piece[: len(rows)], first + start)
+            result[rows] = piece[: len(rows)]
+
+    def _read(self, rows: Matrix, at: int) -> None:
+        left, begin = rows.data.cast("B"), at * self.width * ITEM
         while left:
             done = os.preadv(self._file, [left], begin)
             if not done:

@@ -7,6 +7,8 @@ from collections.abc import Collection
 from fedjury.protocol.messages import Decline, GroupVotes, Metrics, Reason, Update, Vote
 from fedjury.protocol.record import Figures
 from fedjury.round import groups, verdict
+from fedjury.round.answered import Answers
+from fedjury.round.collect import Collected
 from fedjury.round.effects import CountInvalid, Effect
 from fedjury.round.selection import unasked
 from fedjury.round.state import (
@@ -42,13 +44,18 @@ def take_update(state: State, update: Update, config: RoundConfig) -> Step:
     return state.but(phase=_heard(phase, update.agent)), []
 
 
+def who_answered(phase: Training) -> Collected | Answers[Vote]:
+    """Return who has answered; with piggy-back an update is a vote as well."""
+    return phase.votes if isinstance(phase, JudgingAndTraining) else phase.updates
+
+
 def _heard(phase: Training, agent: str) -> Training:
     """Return the phase in which an agent that has answered does not count as missing for a reason.
 
     So how many are missing is known without a look at all of them, of which there are thousands.
     """
     missing = agent in phase.declined or agent in phase.invalid_from
-    if not missing or agent not in phase.answered:
+    if not missing or agent not in who_answered(phase):
         return phase
     here = {agent}
     return phase.but(declined=phase.declined - here, invalid_from=phase.invalid_from - here)
@@ -113,7 +120,7 @@ def note_invalid(state: State, event: InvalidMessage, config: RoundConfig) -> St
     phase = state.phase
     assert isinstance(phase, Training)
     known = event.agent in phase.invalid_from or event.agent in phase.declined
-    new = event.agent in state.selected and not known and event.agent not in phase.answered
+    new = event.agent in state.selected and not known and event.agent not in who_answered(phase)
     if event.update and new:
         senders = phase.invalid_from | {event.agent}
         state = state.but(phase=phase.but(invalid_from=senders, settled=None))

@@ -34,9 +34,11 @@ def take_tally(state: State, tally: Tally, config: RoundConfig) -> Step:  # noqa
     updates = phase.updates
     assert isinstance(updates, Tallied)
     now, refused = updates.with_tally(tally)
-    invalid_from = phase.invalid_from | (state.selected & {*listed(tally.invalid)})
+    declined = frozenset(name for name in phase.declined if name not in now)
+    invalid = phase.invalid_from.union(state.selected & {*listed(tally.invalid)}) - declined
+    invalid_from = frozenset(name for name in invalid if name not in now)
     settled = None if len(now) != len(updates) else phase.settled
-    phase = phase.but(updates=now, invalid_from=invalid_from, settled=settled)
+    phase = phase.but(updates=now, declined=declined, invalid_from=invalid_from, settled=settled)
     return counted(state.but(phase=phase), tally.agent, refused)
 
 

@@ -50,6 +50,7 @@ from fedjury.round.answers import (
     take_metrics,
     take_update,
     take_vote,
+    who_answered,
 )
 from fedjury.round.collect import Answer, Progress
 from fedjury.round.effects import Publish
@@ -140,7 +141,7 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
         return _reject(state, tick, config, phase.failure)
     if phase.secure is not None:
         return _collect_sums(state, tick, config)
-    answered, late = phase.answered, tick.now >= state.deadline
+    answered, late = who_answered(phase), tick.now >= state.deadline
     awaited, invalid = len(state.selected) - len(phase.declined), len(phase.invalid_from)
     progress = Progress(awaited, len(answered), invalid, phase.settled)
     heard = not progress.selected and heard_from_all(state, answered)

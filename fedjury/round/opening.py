@@ -10,7 +10,14 @@ from fedjury.protocol.messages import Candidate
 from fedjury.round import secure
 from fedjury.round.announcement import announced
 from fedjury.round.answers import Step
-from fedjury.round.selection import contributors, evaluators, unheard, validators, with_calls
+from fedjury.round.selection import (
+    but_for,
+    contributors,
+    evaluators,
+    unheard,
+    validators,
+    with_calls,
+)
 from fedjury.round.state import (
     JudgingAndTraining,
     RoundConfig,
@@ -30,7 +37,8 @@ def open_round(
     registry = admit(state.registry, tick.online, number, config.detection, config.run.seed)
     agents = eligible(registry, tick.online, number, config.detection)
     selected = contributors(agents, tick, number, config)
-    updates, late = config.collecting.begin(selected), unheard(selected, state.missed, config)
+    missed, missed_votes = (but_for(tick.cut_off, m) for m in (state.missed, state.missed_votes))
+    updates, late = config.collecting.begin(selected), unheard(selected, missed, config)
     state = state.but(
         round=number,
         phase=Training(updates, declined=late)
@@ -40,10 +48,12 @@ def open_round(
         attempt=state.attempt + 1 if again else 1 + secure.attempts(state, number),
         registry=registry,
         selected=frozenset(selected),
+        missed=missed,
+        missed_votes=missed_votes,
         declined=frozenset(),
         validators=validators(agents, tick, number, config),
         evaluators=evaluators(agents, tick, number, config),
-        opened=state.opened if again else replace(tick, online=(), cells={}),
+        opened=state.opened if again else replace(tick, online=(), cells={}, cut_off=()),
         deadline=tick.now + config.collect.seconds,
     )
     state = with_calls(secure.begun(state, config), tick, config)

@@ -115,6 +115,16 @@ def unheard(asked: Names, missed: Mapping[str, int], config: RoundConfig) -> fro
     return frozenset(late).intersection(asked)
 
 
+def but_for(cut_off: Names, missed: Mapping[str, int]) -> Mapping[str, int]:
+    """Return who left how many rounds unanswered, without those that could not answer.
+
+    Their cell was cut off: when it is back they are waited for as others are.
+    """
+    if not cut_off:
+        return missed
+    return {name: times for name, times in missed.items() if name not in cut_off}
+
+
 def still_training(state: State) -> frozenset[str]:
     """Return the evaluators that have not answered the round yet: busy, they cannot measure soon.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Collection as Names
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,25 +35,22 @@ from fedjury.learning.weights import Vector
 from fedjury.privacy import accounting
 from fedjury.privacy.noisy_mean import NoisyMean
 from fedjury.privacy.releases import Releases
-from fedjury.protocol.cells import PartialSum, Tally
 from fedjury.protocol.groups import Groups
 from fedjury.protocol.harm import Harm
 from fedjury.protocol.messages import (
-    Decline,
     GroupVotes,
-    Metrics,
     Phase,
-    Reason,
-    Update,
     Vote,
 )
 from fedjury.protocol.record import Figures, Quality
 from fedjury.protocol.replaceable import Replaceable
-from fedjury.protocol.secure import SecureUp
 from fedjury.round.answered import Answers
 from fedjury.round.collect import Collected, CollectStrategy, Request, Synchronous
 from fedjury.round.collect.tallied import RowsOfCell, Tallied
 from fedjury.round.collect.update_buffer import UpdateBuffer
+from fedjury.round.events import Event as Event  # noqa: PLC0414
+from fedjury.round.events import InvalidMessage as InvalidMessage  # noqa: PLC0414
+from fedjury.round.events import Tick as Tick  # noqa: PLC0414
 from fedjury.round.memory import EMPTY_MEMORY, RuleMemory
 from fedjury.round.release import Release
 from fedjury.round.sums import NO_SUMS, OpenedSums
@@ -136,43 +132,6 @@ class RoundConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
-    """How late it is (seconds), who is online, and the traffic so far (bytes)."""
-
-    now: float
-    online: Names[str] = ()
-    received: int = 0
-    sent: int = 0
-    reachable: bool = True
-    """Whether the broker can be heard; while it cannot, no deadline comes nearer."""
-    dropped: int = 0
-    """Messages that the broker has thrown away so far."""
-    time: float = 0.0
-    """The time of day, in seconds since 1970 (UTC)."""
-    cannot_vote: Names[str] = ()
-    """Who of those online cannot judge a candidate."""
-    can_evaluate: Names[str] = ()
-    """Who of them can measure one."""
-    paused: bool = False
-    """Whether no further round is to be opened for now."""
-    cells: Mapping[str, int] = field(default_factory=dict)
-    """Agent -> the cell that it is in, where agents are in cells."""
-
-
-@dataclass(frozen=True, slots=True)
-class InvalidMessage:
-    """A message that was refused before it got here; ``update``: it came as an update."""
-
-    agent: str
-    reason: Reason
-    update: bool = False
-
-
-Answer = Update | Vote | GroupVotes | Metrics | Decline
-Event = Answer | Tally | PartialSum | SecureUp | InvalidMessage | Tick
-
-
-@dataclass(frozen=True, slots=True)
 class GlobalModel:
     """The last accepted model, and what is known of it."""
 
@@ -222,11 +181,6 @@ class Training(Replaceable):
     secure: SecureRound | None = None
     """The groups under secure aggregation, where no update comes by itself."""
 
-    @property
-    def answered(self) -> Collected | Answers[Vote]:
-        """Who has answered."""
-        return self.updates
-
 
 @dataclass(frozen=True)
 class JudgingAndTraining(Training):
@@ -236,11 +190,6 @@ class JudgingAndTraining(Training):
     pending: Vector = field(kw_only=True)
     """The candidate in question."""
     votes: Answers[Vote] = field(default_factory=Answers, kw_only=True)
-
-    @property
-    def answered(self) -> Answers[Vote]:
-        """Who has answered: an update is a vote as well."""
-        return self.votes
 
 
 @dataclass(frozen=True)
@@ -395,7 +344,7 @@ class State(Replaceable):
     """The same of those who were asked for a vote, or to measure a candidate."""
     invalid: Mapping[str, int] = field(default_factory=dict)
     """Messages of the round that were refused, by reason."""
-    opened: Tick = Tick(0.0)
+    opened: Tick = Tick(0.0)  # noqa: RUF009 - it is frozen
     deadline: float = 0.0
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 from fedjury.learning.arrays import Matrix
 from fedjury.registry import pre_aggregation
 from fedjury.rules.blocks import Indices, finite_rows, narrow
-from fedjury.rules.partitions import PartitionedStep, Partitions
+from fedjury.rules.partitions import PartitionedStep, Partitions, columnwise
 from fedjury.rules.rule import Context, PreAggregation, Samples
 
 SIZE = 1 << 17
@@ -50,6 +50,7 @@ def bucketing(size: float) -> PreAggregation:
     return PartitionedStep(apply)
 
 
+@columnwise
 def means_of(part: Matrix, first: int, out: Matrix, buckets: list[Indices]) -> None:  # noqa: ARG001
     """Fill in the mean of each bucket of rows of a partition.
 

@@ -13,7 +13,7 @@ import numpy as np
 from fedjury.learning.arrays import Matrix
 from fedjury.registry import pre_aggregation
 from fedjury.rules.blocks import Wide
-from fedjury.rules.partitions import PartitionedStep, Partitions
+from fedjury.rules.partitions import PartitionedStep, Partitions, columnwise
 from fedjury.rules.rule import Context, PreAggregation, Samples
 
 BLOCK = 1 << 17
@@ -60,6 +60,7 @@ def squares(part: Matrix, first: int) -> Wide:  # noqa: ARG001
     return result
 
 
+@columnwise
 def shorter(part: Matrix, first: int, out: Matrix, by: Wide) -> None:  # noqa: ARG001
     """Divide each row of a partition by its number (n,); by infinity, whatever it is, it is 0."""
     for rows, block in _rows(part):

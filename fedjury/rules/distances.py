@@ -27,7 +27,7 @@ Measure = Callable[[Indices, int | None], Wide]
 
 def squared_distances(updates: Partitions, rows: Indices) -> Wide:
     """Return the squared distances (m, m) between these m finite rows of (n, d)."""
-    within_limit(len(rows))
+    within_limit(len(rows), updates.count)
     return _measured(lambda *those: updates.total(products, *those), rows)
 
 
@@ -37,7 +37,7 @@ def cosine_distances(updates: Partitions, rows: Indices, past: Matrix | None = N
     It is half the squared distance of rows made one long, which tells apart what a cosine near 1
     does not. A row of zeros has the cosine 0 with all. ``past``: (n, d), added to the updates.
     """
-    within_limit(len(rows))
+    within_limit(len(rows), updates.count)
     squares, added = np.zeros(updates.n), by_column(past)
     squares[rows] = updates.total(summed_squares, rows, added)
     inverse = np.divide(1, np.sqrt(squares), out=np.zeros_like(squares), where=squares > 0)
@@ -54,7 +54,7 @@ def centred_products(updates: Partitions, rows: Indices) -> Wide:
 
     So what all have in common is gone, and a minority of any size moves the centre nowhere.
     """
-    within_limit(len(rows))
+    within_limit(len(rows), updates.count)
     return updates.total(products_about_the_middle, rows)
 
 
@@ -132,7 +132,7 @@ def _measured(measure: Measure, rows: Indices, origin: int | None = None) -> Wid
     """Return the squared distances (m, m) between rows, measured from the one at ``origin``."""
     total = measure(rows, origin)
     squares = total.diagonal().copy()
-    distances: Wide = np.multiply(total, -2)  # the total may be read-only
+    distances: Wide = np.multiply(total, -2, out=total if total.flags.writeable else None)
     del total
     sums = squares[:, None] + squares
     distances += sums

@@ -68,7 +68,7 @@ def outlyingness(updates: Partitions, rows: Indices, columns: Indices) -> Wide:
     """Return the squared projections (m,) of these m finite rows, by these columns of (n, d)."""
     from scipy import linalg  # type: ignore[import-untyped] # noqa: PLC0415 - slow to load
 
-    within_limit(len(rows))
+    within_limit(len(rows), updates.count)
     total = updates.total(products_about_the_mean, rows, columns)
     if not total.any():  # all the same: no direction
         return np.zeros(len(rows))

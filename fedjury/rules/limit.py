@@ -10,15 +10,17 @@ from fedjury.registry import PRE_AGGREGATIONS, RULES, Need, Registry
 MOST_COMPARED = 10_000
 """Updates that are compared with each other at the most: 0.8 GB a matrix of their distances."""
 
-MATRICES = 3
+MATRICES = 5
 """Such matrices that are there at a time: products, distances and what is chosen by them."""
 
 
-def check_compared(rule: str, base: object, steps: Mapping[str, object], n: int) -> None:
+def check_compared(
+    rule: str, base: object, steps: Mapping[str, object], n: int, partitions: int = 1
+) -> None:
     """Refuse more updates than a rule, or a step before it, can compare with each other.
 
     ``base``: the rule that this one stands on, if there is one. ``steps``: those before the rule,
-    name -> number, in order.
+    name -> number, in order. ``partitions``: of columns.
 
     Raises
     ------
@@ -28,14 +30,14 @@ def check_compared(rule: str, base: object, steps: Mapping[str, object], n: int)
     for step, number in steps.items():
         if step == "bucketing" and isinstance(number, int | float) and number >= 1:
             n = math.ceil(n / number)
-        _check(PRE_AGGREGATIONS, step, n)
-    _check(RULES, rule, n)
+        _check(PRE_AGGREGATIONS, step, n, partitions)
+    _check(RULES, rule, n, partitions)
     if isinstance(base, str):
-        _check(RULES, base, n)
+        _check(RULES, base, n, partitions)
 
 
-def within_limit(n: int) -> int:
-    """Return n, the number of updates that are about to be compared with each other.
+def within_limit(n: int, partitions: int = 1) -> int:
+    """Return n, the number of updates that are about to be compared, in so many partitions.
 
     Raises
     ------
@@ -44,13 +46,13 @@ def within_limit(n: int) -> int:
     """
     if n > MOST_COMPARED:
         raise ValueError(
-            f"{n:,} updates cannot be compared with each other, which takes {_memory(n)}; "
-            f"{MOST_COMPARED:,} can"
+            f"{n:,} updates cannot be compared with each other, which takes "
+            f"{memory(n, partitions)}; {MOST_COMPARED:,} can"
         )
     return n
 
 
-def _check(registry: Registry[object], name: str, n: int) -> None:
+def _check(registry: Registry[object], name: str, n: int, partitions: int) -> None:
     facts = registry.known(name)
     if not facts.compares_all or n <= MOST_COMPARED:
         return
@@ -62,10 +64,21 @@ def _check(registry: Registry[object], name: str, n: int) -> None:
     )
     raise ValueError(
         f"{registry.kind} {name!r} compares all updates with each other: of {n:,} that takes "
-        f"{_memory(n)}, and more than {MOST_COMPARED:,} are not compared; {buckets}call fewer "
-        "agents (sampling.client_fraction) or take a rule that compares none, like 'clipped_mean'"
+        f"{memory(n, partitions)}, and more than {MOST_COMPARED:,} are not compared; {buckets}"
+        "call fewer agents (sampling.client_fraction) or take a rule that compares none, like "
+        "'clipped_mean'"
     )
 
 
-def _memory(n: int) -> str:
-    return f"{MATRICES * 8 * n * n / 1e9:,.1f} GB of memory"
+def matrices(partitions: int) -> int:
+    """Return how many such matrices there are at the most.
+
+    While sums over partitions are added in their tree, one of each of its levels waits for the
+    other half, and two are being made.
+    """
+    return max(MATRICES, partitions.bit_length() + 1)
+
+
+def memory(n: int, partitions: int) -> str:
+    """Return for people what that takes."""
+    return f"{matrices(partitions) * 8 * n * n / 1e9:,.1f} GB of memory"

@@ -11,7 +11,7 @@ import numpy as np
 from fedjury.learning.arrays import Matrix, Vector
 from fedjury.registry import rule
 from fedjury.rules.blocks import Wide
-from fedjury.rules.partitions import PartitionedRule, Partitions
+from fedjury.rules.partitions import PartitionedRule, Partitions, columnwise
 from fedjury.rules.rule import Context, Rule, Samples
 
 
@@ -37,6 +37,7 @@ def mean(weighted: bool = False) -> Rule:
     return PartitionedRule(rule)
 
 
+@columnwise
 def averaged(part: Matrix, first: int, shares: Wide) -> Vector:  # noqa: ARG001
     """Return the mean (w,) of a partition's rows, each with its share (n,) in it."""
     # inf - inf, or a result beyond float32, is a legal outcome of an attack.

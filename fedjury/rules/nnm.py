@@ -49,7 +49,8 @@ def mixed(updates: Partitions, rows: Indices, nearest: int) -> Partitions:
     distances = squared_distances(updates, rows)
     np.fill_diagonal(distances, -1)  # before whoever sent the very same
     chosen = distances.argsort(axis=1, kind="stable")[:, :nearest]
-    shares = np.zeros_like(distances)
+    shares = distances
+    shares[:] = 0
     np.put_along_axis(shares, chosen, 1 / max(1, nearest), axis=1)
     return updates.map(mixed_by, updates.n, rows, shares)
 

@@ -60,6 +60,19 @@ def told(arguments: tuple[Any, ...], place: slice) -> tuple[Any, ...]:
     )
 
 
+COLUMNWISE: set[Callable[..., Any]] = set()
+"""Functions that make the same of a column whatever columns stand beside it. Where all are in one
+array, one call is enough; many for narrow parts of long rows take up to a third more time."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def columnwise(function: F) -> F:
+    """Mark a function of ``columns`` or ``map`` that makes the same of a column, bit for bit."""
+    COLUMNWISE.add(function)
+    return function
+
+
 class WorkerLost(NotTheirs):
     """A worker that held partitions has ended, and what it held is gone."""
 
@@ -125,17 +138,17 @@ class LocalPartitions:
 
     def total(self, function: Function, *arguments: Any) -> Array:
         """Return the sum of what the function makes of them."""
-        return tree_sum(self._answers(function, arguments))
+        return tree_sum(self._answers(places(self.d, self.count), function, arguments))
 
     def columns(self, function: Function, *arguments: Any) -> Array:
         """Return what the function makes of them side by side."""
-        answers = list(self._answers(function, arguments))
-        return answers[0] if self.count == 1 else np.concatenate(answers)
+        answers = list(self._answers(self._places(function), function, arguments))
+        return answers[0] if len(answers) == 1 else np.concatenate(answers)
 
     def map(self, function: Filler, rows: int, *arguments: Any) -> LocalPartitions:
         """Return as many new updates, in one array that the function fills."""
         result = np.empty((rows, self.d), dtype=np.float32)
-        for place in places(self.d, self.count):
+        for place in self._places(function):
             given = told(arguments, place)
             function(self.updates[:, place], place.start, result[:, place], *given)
         return LocalPartitions(read_only(result), self.count)
@@ -144,8 +157,13 @@ class LocalPartitions:
         """Return all of them in one array."""
         return self.updates
 
-    def _answers(self, function: Function, arguments: tuple[Any, ...]) -> Iterator[Array]:
-        for place in places(self.d, self.count):
+    def _places(self, function: Callable[..., Any]) -> list[slice]:
+        return places(self.d, 1 if function in COLUMNWISE else self.count)
+
+    def _answers(
+        self, cuts: list[slice], function: Function, arguments: tuple[Any, ...]
+    ) -> Iterator[Array]:
+        for place in cuts:
             yield function(self.updates[:, place], place.start, *told(arguments, place))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from fedjury.learning.arrays import Matrix, Vector
 from fedjury.registry import rule
 from fedjury.rules.byzantine import byzantine
-from fedjury.rules.partitions import PartitionedRule, Partitions
+from fedjury.rules.partitions import PartitionedRule, Partitions, columnwise
 from fedjury.rules.rule import Context, Rule, Samples
 
 BLOCK = 1 << 20
@@ -41,6 +41,7 @@ def trimmed_mean(count: int | None = None, share: float | None = None) -> Rule:
     return PartitionedRule(rule)
 
 
+@columnwise
 def trimmed(part: Matrix, first: int, k: int) -> Vector:  # noqa: ARG001
     """Trim a partition (n, w) of the updates; returns (w,). Raises as ``trim``."""
     return trim(part, k)

@@ -45,6 +45,7 @@ COMMANDS = [
     "fedjury cluster down",
     "python -m fedjury.broker.embedded",
     "fedjury cells",
+    "fedjury ingest",
     "fedjury enroll",
     "python -m fedjury.learning.classifier",
     "fedjury gateway",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from support.by_hand import play, policy, updates, vector
 
 from fedjury.aggregator.cells import Cells
 from fedjury.protocol.record import RoundRecord, read, to_json
+from fedjury.round.state import GlobalModel, State, Tick
 from fedjury.round.verdict import by_cell
 
 ALL = {"a", "b", "c", "d"}
@@ -80,6 +82,17 @@ def test_time_in_which_nobody_was_heard_does_not_count(cells):
     assert cells.lost(ALL, 170.0) == {"a", "b", "c"}
 
 
+def test_it_is_known_who_cannot_answer(cells):
+    """Agents of a cell that is cut off, also those that are only then known to be in it."""
+    cells.link(1, ALL, 100.0, up=False)
+    assert cells.cut_off == {"a", "b"}
+    cells.place("d", 1)
+    cells.place("a", 2)
+    assert cells.cut_off == {"b", "d"}
+    cells.link(1, ALL, 130.0, up=True)
+    assert cells.cut_off == set()
+
+
 def test_strangers_cannot_fill_the_memory(cells):
     """There are no more agents than may be online; those that are known may still move."""
     cells.place("d", 3)
@@ -111,3 +124,28 @@ def test_the_record_of_a_run_without_cells_says_nothing_of_them():
     assert written["cells"] == {"2": 2}
     assert read(written).cells == {"2": 2}
     assert read({"round": 3, "cells": {"x": 1, "2": -1, "4": 1}}).cells == {"4": 1}
+
+
+# ---------------------------------------------------------------- rounds
+
+
+def test_who_could_not_answer_is_waited_for_again_when_its_cell_is_back():
+    """Of two silent agents one is cut off with its cell: nobody waits for the other any more.
+
+    Without that, rounds that close as soon as the others have answered would never hear from it.
+    """
+    said = policy(collect_seconds=10, **{"collect.missed": 2})
+    state, now = State(GlobalModel(0, vector(0, 0)), 0), 0.0
+    state, _ = play(state, said, Tick(now, set("abcd")))
+    for _ in range(3):
+        answers = updates(state, {"a": (1, 0), "b": (3, 0)})
+        now += 10
+        state, _ = play(state, said, *answers, Tick(now, set("abcd"), cut_off={"d"}))
+    assert state.missed == {"c": 3}
+    assert state.phase.declined == {"c"}
+    answers = updates(state, {"a": (1, 0), "b": (3, 0)})
+    state, _ = play(state, said, *answers, Tick(now + 1, set("abcd")))
+    assert state.round == 4
+    answers = updates(state, {"d": (1, 0)})
+    state, _ = play(state, said, *answers, Tick(now + 2, set("abcd")))
+    assert state.round == 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,8 @@ from fedjury.cluster.partitions import gathered
 from fedjury.config.section import SettingsError
 from fedjury.config.settings import load
 from fedjury.rules import cut
-from fedjury.rules.partitions import LocalPartitions, places, tree_sum
+from fedjury.rules.limit import matrices
+from fedjury.rules.partitions import COLUMNWISE, LocalPartitions, columnwise, places, tree_sum
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -120,6 +122,24 @@ def test_a_worker_is_told_its_own_columns(name):
     rules.build(name)(workers, ones(N), context)
     largest = {"foolsgold": N * D * 4 / 4}.get(name, D * 8 / 4)
     assert largest < max(engine.told) < largest * 1.05 + 1500
+
+
+def test_a_columnwise_function_is_called_once_where_all_are_in_one_array():
+    """But a sum over partitions is always added in their tree; workers call it for each part."""
+    seen = []
+
+    def ones_of(part, first):
+        seen.append(part.shape[1])
+        return np.ones(part.shape[1], dtype=np.float32)
+
+    columnwise(ones_of)
+    try:
+        assert len(cut(updates("finite"), 16).columns(ones_of)) == D
+        assert seen == [D]
+        cut(np.ones((2, 32), dtype=np.float32), 16).total(ones_of)
+        assert seen[1:] == [2] * 16
+    finally:
+        COLUMNWISE.discard(ones_of)
 
 
 # How sums are added
@@ -252,11 +272,28 @@ def test_rules_that_compare_all_say_so():
 
 @pytest.mark.parametrize("name", sorted(COMPARING))
 def test_too_many_to_compare_is_an_error_and_no_crash(name):
-    """10,001 updates are refused before memory is asked for; 3 matrices of them are 2.4 GB."""
+    """10,001 updates are refused before memory is asked for; 5 matrices of them are 4 GB."""
     rows = np.ones((10_001, 1), dtype=np.float32)
-    message = r"10,001 updates cannot be compared with each other, which takes 2\.4 GB"
+    message = r"10,001 updates cannot be compared with each other, which takes 4\.0 GB"
     with pytest.raises(ValueError, match=message):
         rules.build(name)(rows, ones(10_001), told(rows, rows[0]))
+
+
+@pytest.mark.parametrize("partitions", [1, 16])
+@pytest.mark.parametrize("plugin", [rules.build("krum"), rules.PRE_AGGREGATIONS["nnm"](200)])
+def test_comparing_takes_no_more_memory_than_is_said(plugin, partitions):
+    """In partitions the sums that wait in the tree count too: 6 matrices for 16, 5 for one.
+
+    Beside them there is a block of 1,024 columns, which for 1,000 updates is a matrix as well.
+    """
+    n = 1000
+    rows = cut(honest_updates(n, 2048), partitions)
+    tracemalloc.start()
+    plugin(rows, ones(n), NOTHING)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert matrices(partitions) == {1: 5, 16: 6}[partitions]
+    assert peak < 8 * n * n * (matrices(partitions) + 1.1)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +302,7 @@ def test_too_many_to_compare_is_an_error_and_no_crash(name):
         (
             {"aggregation.rule": "krum"},
             (
-                r"rule 'krum' compares all updates with each other: of 20,000 that takes 9\.6 GB "
+                r"rule 'krum' compares all updates with each other: of 20,000 that takes 16\.0 GB "
                 r"of memory, and more than 10,000 .* \{ bucketing = 2 \} or more"
             ),
         ),

@@ -319,6 +319,7 @@ ELSEWHERE = {
     "fedjury/federation/outcome.py": "columns of a table",
     "fedjury/monitor/run_view.py": "what a topic says",
     "fedjury/round/announcement.py": "who is called by number",
+    "fedjury/cluster/supervise.py": "the plan of a cluster",
     "fedjury/round/selection.py": "who is called by number",
 }
 """Files that look keys up which a record has too, in something else, and in what."""

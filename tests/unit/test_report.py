@@ -477,6 +477,12 @@ def test_votes_are_cells_with_their_scores():
     assert shown.skipped == "There is no record of 2 rounds here."
 
 
+def test_missing_agents_are_told_by_cell():
+    """Where agents are in cells, a round says of which they were missing."""
+    [shown] = table.lines(read_all([REJECTED | {"cells": {"2": 1}}]), set(), set())
+    assert shown.notes[-2:] == ["1 missing (agent-0)", "missing: 1 of cell 2"]
+
+
 def test_what_detectors_say_of_a_round():
     """How many are flagged by whom, left out, and in quarantine."""
     [*_, shown] = table.lines(read_all(WATCHED[:3]), set(), set())

@@ -12,7 +12,6 @@ import multiprocessing as mp
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from fedjury.config.program import run_main
 from fedjury.learning.training import train_alone, train_together
 from tools.benchmarks import (
     aggregating,
+    beside,
     cells,
     defence,
     dropouts,
@@ -30,9 +30,10 @@ from tools.benchmarks import (
     messages,
     network,
     partitioned,
+    spilled,
     training,
 )
-from tools.benchmarks.figures import Figure, in_turn, publish, ratios
+from tools.benchmarks.figures import Figure, publish, ratios
 
 AGENTS = 1000
 EXAMPLES = """examples:
@@ -141,29 +142,26 @@ def sizes(repeats: int, say: Callable[[str], None]) -> list[Figure]:
 
 
 def crowd(repeats: int, say: Callable[[str], None]) -> list[Figure]:
-    """Measure 1,000 and 10,000 agents that share a downlink a process, in turn."""
+    """Measure 1,000 and 10,000 agents that share a downlink a process, at the same time."""
     figures = []
     for called, rounds, shares in (
-        ("all", 8, {1_000: 1.0, 10_000: 1.0}),
-        ("100", 30, {1_000: 0.1, 10_000: 0.01}),
+        ("all", 6, {10_000: 1.0, 1_000: 1.0}),
+        ("100", 60, {10_000: 0.01, 1_000: 0.1}),
     ):
-        say(f"1,000 and 10,000 agents, {called} called")
-        ways = {f"{n:,} agents": partial(shared, rounds, n, share) for n, share in shares.items()}
-        spent = in_turn(ways, repeats)
+        crowds = {f"{n:,} agents": beside.Crowd(n, share) for n, share in shares.items()}
+        spent: dict[str, list[float]] = {name: [] for name in crowds}
+        for number in range(1, repeats + 1):
+            say(f"1,000 and 10,000 agents, {called} called, {number} of {repeats}")
+            for name, milliseconds in beside.processor_time(crowds, rounds).items():
+                spent[name].append(milliseconds)
         name = f"shared downlink, {called} called"
         figures += [
             Figure(f"{name}: processor time, {agents}", result, "ms/update")
             for agents, result in spent.items()
         ]
-        few, many = spent.values()
-        figures.append(ratios(f"{name}: 10,000 / 1,000 agents", many, few, at_most=1))
+        many, few = spent.values()
+        figures.append(ratios(f"{name}: 10,000 / 1,000 agents", many, few, at_most=1.05))
     return figures
-
-
-def shared(rounds: int, agents: int, share: float) -> float:
-    """Return the processor time (ms) of an update where agents share a downlink."""
-    flags = ("--n", str(agents), "--shared-downlink", "--client-fraction", str(share))
-    return 1e3 * sum(network.federation(rounds, *flags).processor.values())
 
 
 def codecs(repeats: int, say: Callable[[str], None]) -> list[Figure]:
@@ -192,11 +190,12 @@ PARTS: dict[str, Callable[[int, Callable[[str], None]], list[Figure]]] = {
     "defence": defence.measure,
     "ingest": ingest.measure,
     "cells": cells.measure,
+    "spilled": spilled.measure,
 }
 
-ASKED_FOR = {"secure-dropouts", "cells"}
-"""Parts that are left out if nobody asks for them: twenty minutes without a ratio, and a run of
-many programs for which the cores should be idle."""
+ASKED_FOR = {"secure-dropouts", "cells", "spilled"}
+"""Parts that are left out if nobody asks for them: twenty minutes without a ratio, a run of many
+programs for which the cores should be idle, or 6 GB of disk."""
 
 
 START = time.monotonic()

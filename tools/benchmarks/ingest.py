@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import time
@@ -149,8 +148,3 @@ def manifest() -> Manifest:
         1,
     )
     return replace(plain, cells={"partitions": 1, "finite": True})
-
-
-if __name__ == "__main__":
-    for figure in measure(3, print):
-        print(figure.name, round(statistics.median(figure.values), 4), figure.unit, figure.met)

@@ -27,6 +27,7 @@ from fedjury.cluster import environment
 from fedjury.cluster.partitions import Placement, WorkerPartitions, gathered
 from fedjury.config.program import run_main
 from fedjury.learning.arrays import Matrix
+from fedjury.randomness import Purpose, stream
 from fedjury.rules.partitions import Partitions, cut
 from fedjury.rules.rule import Context
 from tools.benchmarks.processes import cpu_seconds
@@ -64,7 +65,7 @@ class RandomRows:
 
 def update(number: int, d: int) -> npt.NDArray[np.float32]:
     """Return the update of an agent."""
-    return np.random.default_rng(number).standard_normal(d, dtype=np.float32)
+    return stream(number, Purpose.BENCHMARK).standard_normal(d, dtype=np.float32)
 
 
 def cpu(pids: Iterable[int]) -> float:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tools.chaos.faults import agents, aggregator, broker, cells, disk, load, moves, network, secure
+from tools.chaos.faults import (
+    agents,
+    aggregator,
+    broker,
+    cells,
+    disk,
+    load,
+    moves,
+    network,
+    secure,
+)
 from tools.chaos.faults.broker import BRIEF
 from tools.chaos.faults.outcome import Fault, Outcome, mid_round
 from tools.chaos.harness import DETECTION, ON_GROUPS, PIGGY_BACK, PLAIN, SECURE
