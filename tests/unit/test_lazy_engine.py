@@ -1,4 +1,4 @@
-"""The aggregator connects to the workers of cells when it first needs them, and again if need be."""
+"""The aggregator connects to the workers of cells when it needs them, and again if it must."""
 
 from __future__ import annotations
 
