@@ -10,6 +10,10 @@ HEALTH = {"initial_delay_ms": 2000, "period_ms": 1000, "timeout_ms": 1500, "fail
 """A machine that has not answered four times counts as dead: after 4 to 10 s."""
 
 
+FREE = {"period_milliseconds": 50, "batch_size": 8}
+"""Pieces that were placed go from Ray's memory at once: in a second, its own habit, many come."""
+
+
 def settings(token: Path) -> Mapping[str, str]:
     """Return what has to be in the environment of every process of Ray, and of its users.
 
@@ -21,6 +25,7 @@ def settings(token: Path) -> Mapping[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it warns of a future change
         **{f"RAY_health_check_{name}": str(value) for name, value in HEALTH.items()},
+        **{f"RAY_free_objects_{name}": str(value) for name, value in FREE.items()},
     }
 
 

@@ -30,10 +30,10 @@ from fedjury.rules.partitions import (
     tree_sum,
 )
 
-AHEAD = 2
+AHEAD = 1
 """Pieces on their way to each worker, besides the one that is waited for."""
 
-PIECE = 8 << 20
+PIECE = 4 << 20
 """Bytes of a piece at the most, but a row at the least: what a worker needs besides its part."""
 
 _numbers = itertools.count()

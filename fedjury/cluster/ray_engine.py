@@ -23,7 +23,7 @@ from fedjury.cluster.engine import NotHeld, WorkerLost
 from fedjury.cluster.fleet import GOODBYE, FleetPlan, FleetState
 from fedjury.rules.partitions import ByColumn
 
-LARGE = 1 << 16
+LARGE = 1 << 12
 """Bytes of an argument from which on it is sent once for all workers."""
 
 SPREAD = {"scheduling_strategy": "SPREAD", "max_restarts": -1, "max_task_retries": 0}

@@ -115,7 +115,7 @@ class Worker:
         self._held[number] = Held(parts, cuts)
 
     def give(self, key: Hashable, p: int, order: Numbers, some: Some, release: bool) -> Matrix:
-        """Return some of these rows of the cell in a partition, (m, w); it may be let go of."""
+        """Return some of these rows of the cell in a partition, (m, w); ``release``: all of it."""
         try:
             rows = self._rows(key)
         except LookupError as why:

@@ -29,9 +29,9 @@ SMALL = [
         "model.name=mlp",
     ),
     *("--set", "agents.samples=20", "--set", "agents.processes=1", "--set", "collect.patience=60"),
-    *("--set", "collect.seconds=3", "--rounds", "100000", "--evil", "0"),
+    *("--set", "collect.seconds=5", "--rounds", "100000", "--evil", "0"),
 ]
-"""A run that does not end by itself, and whose rounds wait three seconds for who is missing."""
+"""A run that does not end by itself, and whose rounds wait five seconds for who is missing."""
 
 SECONDS = 20
 """After which the work of a dead machine is done elsewhere."""
@@ -147,7 +147,8 @@ def test_a_cluster_that_loses_a_machine(cluster):
     found = heard()
     assert found["again"]
     assert found["seconds"] < SECONDS
-    assert set(found["lost"]) == set(on_it)
+    assert found["lost"]
+    assert set(found["lost"]) <= set(on_it)  # the next may be back by the time it is asked
     assert dead not in {place["machine"] for place in heard()["places"]}
     rules.kill()
 
@@ -157,7 +158,8 @@ def test_a_cluster_that_loses_a_machine(cluster):
 
     wait_for(whole, SECONDS, cluster.said)
     assert time.monotonic() - begun < 2 * SECONDS
-    assert min(record.updates for record in cluster.records()[1:]) >= AGENTS * 2 // 3
+    others = [record.updates for record in cluster.records()[rounds:]]
+    assert min(others) >= AGENTS * 2 // 3, others
 
     assert cluster.fedjury(0, "down", "--folder", str(cluster.folder.path)).wait(40) == 0
     assert cluster.up.wait(5) == 130  # as after Ctrl-C
