@@ -26,6 +26,7 @@ from tools.benchmarks import (
     dropouts,
     ingest,
     judging,
+    many_cells,
     masking,
     messages,
     network,
@@ -191,9 +192,10 @@ PARTS: dict[str, Callable[[int, Callable[[str], None]], list[Figure]]] = {
     "ingest": ingest.measure,
     "cells": cells.measure,
     "spilled": spilled.measure,
+    "many-cells": many_cells.measure,
 }
 
-ASKED_FOR = {"secure-dropouts", "cells", "spilled"}
+ASKED_FOR = {"secure-dropouts", "cells", "spilled", "many-cells"}
 """Parts that are left out if nobody asks for them: twenty minutes without a ratio, a run of many
 programs for which the cores should be idle, or 6 GB of disk."""
 

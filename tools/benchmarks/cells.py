@@ -90,18 +90,18 @@ def run(cells: int) -> Run:
         cell_files.write(Plan(core, tuple(edges), TOPICS), folder / "cells", None)
         names = [CORE, *(CELL.format(number) for number in range(1, cells + 1))]
         brokers = [
-            stack.enter_context(_broker(folder / "cells" / each, place))
+            stack.enter_context(running_broker(folder / "cells" / each, place))
             for each, place in zip(names, places, strict=True)
         ]
         flags = ["--config", JURY, "--run", "bench", "--set", "agents.malicious=0.2"]
         flags += ["--set", f"agents.start={START}"]
         serving = ["-m", "aggregator", *flags, "--agents", str(AGENTS), "--rounds", str(ROUNDS)]
-        aggregator = _start(folder, core, [*serving, "--runs", name, "--no-report"])
+        aggregator = start(folder, core, [*serving, "--runs", name, "--no-report"])
         fleets = []
         for shard in range(1, CELLS + 1):
             place = edges[shard - 1] if edges else core
             fleet = ["agents/spawn.py", *flags, "--n", str(AGENTS), "--processes", "1"]
-            fleets.append(_start(folder, place, [*fleet, "--shard", f"{shard}/{CELLS}"]))
+            fleets.append(start(folder, place, [*fleet, "--shard", f"{shard}/{CELLS}"]))
             stack.callback(processes.stop, fleets[-1])
         file = folder / "bench" / "rounds.jsonl"
         while aggregator.poll() is None and not file.exists():
@@ -119,7 +119,7 @@ def run(cells: int) -> Run:
 
 
 @contextmanager
-def _broker(folder: Path, place: Place) -> Iterator[subprocess.Popen[bytes]]:
+def running_broker(folder: Path, place: Place) -> Iterator[subprocess.Popen[bytes]]:
     """Run a broker in its folder."""
     folder.chmod(0o755)
     (folder / CONFIGURATION).chmod(0o644)
@@ -136,7 +136,7 @@ def _broker(folder: Path, place: Place) -> Iterator[subprocess.Popen[bytes]]:
         processes.stop(child)
 
 
-def _start(folder: Path, place: Place, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+def start(folder: Path, place: Place, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start one of the programs at a broker."""
     with (folder / "programs.log").open("ab") as log:
         return subprocess.Popen(
