@@ -115,6 +115,17 @@ def test_the_table_tells(monkeypatch, capsys, tmp_path):
     assert sweep.main(["--only", "gud"]) == 2
 
 
+def test_what_cannot_be_injected_here_is_left_out(monkeypatch, capsys):
+    """The sweep says why, and fails for it only if nothing else was done."""
+    lacking = sweep.Row("x", lambda *_: BAD, lack=lambda: "needs Ray")
+    rows = {"good": sweep.Row("a good one", lambda *_: Outcome(5, 5, 0, True)), "no": lacking}
+    monkeypatch.setattr(sweep, "FAULTS", rows)
+    monkeypatch.setattr(sweep, "Harness", NoLab)
+    assert sweep.main([]) == 0
+    assert "no left out: needs Ray" in capsys.readouterr().out
+    assert sweep.main(["--only", "no"]) == 1
+
+
 class NoLab(Harness):
     """A place where nothing is started."""
 

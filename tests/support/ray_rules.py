@@ -27,6 +27,9 @@ N, D, P = 30, 1003, 16
 
 KEY = 7, 1
 
+MACHINES = 3
+"""On which four workers are to be; the last may come while there are fewer."""
+
 
 class HeldRows:
     """An ingest whose rows are there from the beginning."""
@@ -72,6 +75,8 @@ def main(token, address, machine):
     ray_engine.connect(address, machine, "rules")
     here = {name: made_by(name, cut(honest_updates(N, D), P)) for name in rules.RULES}
     for workers in (1, 2, 4):
+        while workers == 4 and len(ray_engine.machines()) < MACHINES:
+            time.sleep(0.1)
         placements = dealt(N, workers)
         actors = ray_engine.start_cells([(None, (HeldRows, tuple(each))) for each in placements])
         engine = ray_engine.engine(workers)

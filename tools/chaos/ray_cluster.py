@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fedjury.aggregator.store import read_records
 from fedjury.broker.mosquitto import find_mosquitto
+from fedjury.cluster import supervise
 from fedjury.cluster.folder import FleetLine, Folder, State
 from fedjury.cluster.known import Known, below
 from fedjury.cluster.up import last_line
@@ -100,8 +101,7 @@ class RayCluster:
 
     def fleets(self) -> list[FleetLine]:
         """Return what is known of its cells; nothing before it has begun."""
-        state = self.folder.read()
-        return [*state.fleets] if state else []
+        return supervise.read(self.folder)[0]
 
     def places(self) -> set[str]:
         """Return on which machines cells are; none before all of them are at work."""

@@ -117,7 +117,7 @@ FAULTS: dict[str, Row] = {
     # A cluster with Ray looks after them.
     "ray-worker": Row("actor with worker and agents killed", ray.ROWS["worker"], 3, 1, lack),
     "ray-head": Row("head of Ray killed", ray.ROWS["head"], 3, 1, lack),
-    "ray-machine": Row("one of three machines dies", ray.ROWS["machine"], 3, 1, lack),
+    "ray-machine": Row("one of three machines dies", ray.ROWS["machine"], 2, 1, lack),
     # Agents die, vanish, or are slow.
     "agents-restarted": Row("agents killed, started by hand", at_work(agents.restarted)),
     "agents-revived": Row("agents killed, started by spawn", at_work(agents.revived)),

@@ -60,7 +60,8 @@ def killed(hurt: Hurt, machines: int, cells: int) -> Fault:
                 time.sleep(random.uniform(0.0, PAUSE))
                 hurt(cluster, random, turn)
                 result = cluster.finish(SECONDS)
-            tally.add(result, 1, quiet)
+                left = len(network.processes(0))
+            tally.add(result, 1, quiet, f"{left} processes are left" if left else "")
             shutil.rmtree(path)
         return tally.outcome()
 
