@@ -349,7 +349,7 @@ def test_what_a_bridge_loses_is_told_once_more(lost, undisturbed, tmp_path):
 
 
 def test_what_a_cell_refuses_of_masked_updates_is_counted_with_its_reasons(undisturbed, tmp_path):
-    """Just as it is asked for some: those who send otherwise are heard, but theirs are not taken."""
+    """Just as some are asked for: what else is sent is heard, and not taken."""
     done = CellFederation(tmp_path, cells=2, **SECURE)
     done.begin()
     run_until(done, 1, Step.SHARES)
@@ -396,7 +396,7 @@ def test_a_masked_update_that_comes_up_by_itself_is_not_added(undisturbed, tmp_p
     run_until(done, 1, Step.UPDATES)
     one = next(g for g in groups_of(done, 1) if g.step is Step.UPDATES)
     size = -(-one.length // 2) * one.fixed.bits // 4
-    message = MaskedUpdate(sorted(one.awaited)[0], 2, 1, one.version, bytes(size))
+    message = MaskedUpdate(min(one.awaited), 2, 1, one.version, bytes(size))
     done.broker.publish(done.topics.of("lab", message), codec.encode(message))
     done.run()
     assert done.records[1].traffic.invalid_messages == {"wrong_phase": 1}
