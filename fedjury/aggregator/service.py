@@ -12,7 +12,14 @@ from fedjury.aggregator.cells import Cells
 from fedjury.aggregator.cells_online import CellsOnline
 from fedjury.aggregator.history import History as Series
 from fedjury.aggregator.store import RunStore
-from fedjury.protocol.cells import CellPresence, CellUp, CellWorker, PartialSum, Tally
+from fedjury.protocol.cells import (
+    CellPresence,
+    CellUp,
+    CellWorker,
+    GroupSum,
+    PartialSum,
+    Tally,
+)
 from fedjury.protocol.logs import InvalidMessages
 from fedjury.protocol.messages import (
     PROTOCOL,
@@ -300,7 +307,7 @@ class Aggregator:
         finally:
             self._mind_connection()
         match message:
-            case Tally() | PartialSum():
+            case Tally() | PartialSum() | GroupSum():
                 return message
             case CellPresence() | CellWorker():
                 return self._note_cell(message)

@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from fedjury.cells.kept import Kept, KeptRows
+from fedjury.cells.masked import MaskedGroups
 from fedjury.cells.presence import CellAgents
 from fedjury.cells.sums import answer
 from fedjury.cells.tallies import Asked, Tallies
-from fedjury.protocol.cells import CellWorker, PartialSum, SumRequest
+from fedjury.protocol.cells import CellWorker, GroupSumRequest, PartialSum, SumRequest
 from fedjury.protocol.checks import Limits
 from fedjury.protocol.messages import (
     AggregatorPresence,
@@ -35,6 +36,7 @@ from fedjury.protocol.messages import (
     Round,
     Update,
 )
+from fedjury.protocol.secure import MaskedUpdate
 from fedjury.protocol.transport.connection import Connection
 
 TELL_EVERY = 0.05
@@ -46,7 +48,16 @@ POLL = 0.05
 TAKING = (Phase.TRAIN,)
 """Phases in which updates are taken."""
 
-KINDS = (Manifest, Round, Update, Presence, SumRequest, AggregatorPresence)
+KINDS = (
+    Manifest,
+    Round,
+    Update,
+    MaskedUpdate,
+    Presence,
+    SumRequest,
+    GroupSumRequest,
+    AggregatorPresence,
+)
 """What it is told."""
 
 
@@ -90,6 +101,8 @@ class IngestWorker:
         """Whether the cell was asked, since it is connected, for what may have been lost before."""
         self._kept: Kept | None = None
         self.tallies: Tallies | None = None
+        self.masked = MaskedGroups()
+        """Under secure aggregation, where no update comes by itself."""
         self.agents = CellAgents(place.cell, self.life)
         self._told_at = 0.0
         self._stopped = False
@@ -166,6 +179,8 @@ class IngestWorker:
         match message:
             case Update():
                 self._admit(message)
+            case MaskedUpdate():
+                self._admit_masked(message)
             case Presence():
                 self.agents.note(message)
             case Round():
@@ -174,6 +189,8 @@ class IngestWorker:
                 self._note_manifest(message)
             case SumRequest():
                 self._note_request(message)
+            case GroupSumRequest() if message.cell == self.place.cell:
+                self.masked.ask(message)
             case AggregatorPresence(online=True):  # it may have been restarted, and know nothing
                 self.agents.tell_all()
                 if self.tallies is not None:
@@ -191,7 +208,7 @@ class IngestWorker:
             if self._kept is not None:
                 self._kept.close()
             self._kept = Kept(manifest.parameters, partitions, self.place.folder)
-            self.tallies = None
+            self.tallies, self.masked = None, MaskedGroups()
         if self._round is not None:
             self._note_round(self._round)
 
@@ -199,11 +216,14 @@ class IngestWorker:
         before, self._round = self._round, told
         if self._manifest is None or self._kept is None:
             return
-        asked = Asked(told.round, told.attempt, told.version, told.trains, told.phase in TAKING)
+        masked = bool(self._manifest.secure)  # then no update comes by itself
+        taking = told.phase in TAKING and not masked
+        asked = Asked(told.round, told.attempt, told.version, told.trains, taking)
         if self.tallies is None or self.tallies.asked[:3] != asked[:3]:
             with self._lock:
                 self.tallies = Tallies(asked)
-                self._kept.clear(len(self.agents.there))
+                self._kept.clear(0 if masked else len(self.agents.there))
+            self.masked = MaskedGroups(asked[:2])
         elif before == told and asked.open:
             self.tallies.tell_again()
         self.tallies.asked = asked
@@ -221,6 +241,10 @@ class IngestWorker:
             square = np.einsum("d,d->", update.delta, update.delta, dtype=np.float64)
         self.tallies.add(update, math.sqrt(square) if square >= 0 else math.nan)
 
+    def _admit_masked(self, update: MaskedUpdate) -> None:
+        if self.tallies is not None and (why := self.masked.take(update)) is not None:
+            self.tallies.refuse(why)
+
     def _note_request(self, request: SumRequest) -> None:
         if self.tallies is None or self._kept is None:
             return
@@ -234,5 +258,7 @@ class IngestWorker:
         self._told_at = self._clock()
         while (news := self.agents.next()) is not None:
             self.connection.publish(news)
+        while (group := self.masked.next(self.place.cell, self.life)) is not None:
+            self.connection.publish(group)
         while self.tallies is not None and (tally := self.tallies.next(self.place.cell, self.life)):
             self.connection.publish(tally)

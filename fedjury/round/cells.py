@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedjury.protocol.cells import PartialSum, SumRequest, Tally, listed
+from fedjury.protocol.cells import GroupSum, PartialSum, SumRequest, Tally, listed
 from fedjury.protocol.messages import Reason
 from fedjury.round.aggregate import aggregate, context_of
 from fedjury.round.answers import Step, count_invalid
@@ -81,7 +81,7 @@ def take_sum(state: State, said: PartialSum, config: RoundConfig) -> Step:  # no
     return state.but(phase=phase.but(sums={**phase.sums, said.cell: total})), []
 
 
-def too_late(state: State, said: Tally | PartialSum, config: RoundConfig) -> Step:  # noqa: ARG001
+def too_late(state: State, said: Tally | PartialSum | GroupSum, config: RoundConfig) -> Step:  # noqa: ARG001
     """Change nothing: what a cell says when it is no longer asked for is of no use."""
     return state, []
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import get_args
 
-from fedjury.protocol.cells import PartialSum, Tally
+from fedjury.protocol.cells import GroupSum, PartialSum, Tally
 from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import (
     Candidate,
@@ -378,10 +378,11 @@ def _close(state: State, tick: Tick, config: RoundConfig, result: RoundResult) -
 
 
 SECURE, ANSWERS = get_args(SecureUp), (Vote, GroupVotes, Metrics, Decline)
-IN_CELLS = (Tally, PartialSum)
+LATER = (Waiting, VotingOnGroups, Voting)
+IN_CELLS = (Tally, PartialSum, GroupSum)
 
 TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
-    **{(phase, kind): cells.too_late for phase in (Waiting, Voting) for kind in IN_CELLS},
+    **{(phase, kind): cells.too_late for phase in LATER for kind in IN_CELLS},
     (Waiting, Tick): open_when_due,
     (Training, Update): take_update,
     (Training, Decline): take_decline,
@@ -389,6 +390,7 @@ TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
     **{(Training, kind): secure.take for kind in SECURE},
     (Training, Tally): cells.take_tally,
     (Training, PartialSum): cells.too_late,
+    (Training, GroupSum): secure.take_group_sum,
     (Training, Tick): collect,
     (Summing, Tally): cells.worker_replaced,
     (Summing, PartialSum): cells.take_sum,

@@ -56,7 +56,7 @@ def open_round(
         opened=state.opened if again else replace(tick, online=(), cells={}, cut_off=()),
         deadline=tick.now + config.collect.seconds,
     )
-    state = with_calls(secure.begun(state, config), tick, config)
+    state = with_calls(secure.begun(state, config, tick.cells), tick, config)
     asked = (number, state.attempt, state.version)
     return announced(state, config, None if pending is None else Candidate(*asked, pending))
 
