@@ -306,6 +306,8 @@ class Aggregator:
             return InvalidMessage(bad.agent, bad.reason, bad.kind is Update)
         finally:
             self._mind_connection()
+        if isinstance(message, get_args(CellUp)) and not self._has_cell(message):
+            return InvalidMessage(message.agent, Reason.NOT_SELECTED)
         match message:
             case Tally() | PartialSum() | GroupSum():
                 return message
@@ -342,6 +344,16 @@ class Aggregator:
             if message.evaluates:
                 self._can_evaluate.add(agent)
         return None
+
+    def _has_cell(self, message: CellUp) -> bool:
+        """Return whether a cell is one of the run's; say once if it is not."""
+        count = self.config.cells.count
+        if 1 <= message.cell <= count:
+            return True
+        self.connection.transport.notices.add(
+            f"cell {message.cell:,} speaks, and the run has {count:,} (cells.count)", "cells.count"
+        )
+        return False
 
     def _note_cell(self, message: CellPresence | CellWorker) -> InvalidMessage | None:
         """Note which agents a cell has; none, while nobody takes their updates."""
