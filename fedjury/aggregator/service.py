@@ -271,7 +271,9 @@ class Aggregator:
             self.cells.of,
             self.cells.cut_off,
         )
-        state = self.take(state, tick)
+        deadline, state = state.deadline, self.take(state, tick)
+        if state.deadline != deadline:  # the rule took its time before agents were asked
+            state = state.but(deadline=state.deadline + self._clock() - tick.now)
         for text in self.config.troubles():
             self._screen.say(text)
         self._screen.progress(state)
