@@ -76,7 +76,7 @@ class MaskedGroups:
     group_of: dict[str, int] = field(default_factory=dict)
 
     def ask(self, request: GroupSumRequest) -> None:
-        """Take what the aggregator asks for; a group with other masks begins anew."""
+        """Take what the aggregator asks for; a group with other masks begins again."""
         if (request.round, request.attempt) != self.turn:
             return
         group = self.groups.get(request.group)

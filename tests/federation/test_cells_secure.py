@@ -307,7 +307,7 @@ def test_a_round_whose_groups_are_all_lost_is_tried_again_with_other_keys(undist
 
 @pytest.mark.parametrize("after", [SecureShares, GroupSumRequest, GroupSum, UnmaskShares])
 def test_an_aggregator_that_is_killed_opens_no_sum_that_overlaps(after, undisturbed, tmp_path):
-    """What cells have is of keys that nobody goes on with: they begin anew. The same models."""
+    """What cells have is of keys that nobody goes on with: they begin again. The same models."""
     cut = CellFederation(tmp_path, cells=2, **SECURE)
     heard = Heard(cut)
     cut.begin()

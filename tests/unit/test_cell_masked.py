@@ -102,7 +102,7 @@ def test_the_first_update_counts_and_the_same_once_more_is_no_fault():
     assert unpacked(told(groups).data, 3, 8).tolist() == [4, 4, 1]
 
 
-def test_other_masks_begin_anew():
+def test_other_masks_begin_again():
     """An aggregator that was restarted may say the same round and attempt: with other keys."""
     groups = cell_with("ann", "bob", "cy")
     others = replace(ASKED, session=b"\1" * 32)
