@@ -42,10 +42,10 @@ def check_cells(settings: Settings) -> None:
             f"rule {settings.aggregation.rule!r} goes by what each agent sent in earlier rounds, "
             f"which nobody adds up {KEPT}"
         )
+    secure = settings.groups.secure
     unfit = (
-        (settings.groups.size != 1, "groups.size other than 1"),
-        (settings.groups.secure, "groups.secure"),
-        (settings.validation.on_groups, "validation.on = 'groups'"),
+        (settings.groups.size != 1 and not secure, "groups.size other than 1"),
+        (settings.validation.on_groups and not secure, "validation.on = 'groups'"),
         (settings.validation.piggy_back, "votes with updates (piggy-back)"),
         (bool(settings.privacy.noise), "privacy.noise"),
         (settings.evaluation.by_agent, "evaluation.by_agent"),
@@ -54,6 +54,29 @@ def check_cells(settings: Settings) -> None:
     for here, what in unfit:
         if here:
             raise ValueError(f"{what} cannot be had {KEPT}: it needs updates to come up")
+    if secure:
+        _check_groups_in_cells(settings)
+
+
+def _check_groups_in_cells(settings: Settings) -> None:
+    """Refuse groups whose agents would have to be of several cells.
+
+    Raises
+    ------
+    ValueError
+        That says what it is.
+    """
+    apart = (
+        (settings.groups.fixed, "groups.fixed", "a group is drawn within a cell for each round"),
+        (
+            settings.validation.decide == "pooled",
+            "validation.decide = 'pooled'",
+            "the groups of validators would be as many as cells allow",
+        ),
+    )
+    for here, what, why in apart:
+        if here:
+            raise ValueError(f"{what} cannot be had with groups.secure {KEPT}: {why}")
 
 
 def blind_detectors(settings: Settings) -> tuple[str, ...]:
@@ -73,8 +96,8 @@ def sums_of(settings: Settings) -> SumRule | None:
         If the run needs more of its updates than sums; says what.
     """
     check_cells(settings)
-    if not settings.cells.count or settings.cells.engine != "none":
-        return None
+    if not settings.cells.count or settings.cells.engine != "none" or settings.groups.secure:
+        return None  # under secure aggregation the rule is given the means of groups
     said = settings.aggregation
     options: dict[str, Any] = dict(said.options)
     clip = float(options.pop("clip", said.clip) or 0)
@@ -93,8 +116,8 @@ def rows_on(engine: Engine, partitions: int) -> RowsInCells:
 
 
 def rows_of(settings: Settings) -> RowsInCells | None:
-    """Return how the rows are had that cells keep; None where nothing connects their workers."""
-    if settings.cells.engine != "ray":
+    """Return how the rows are had that cells keep; None where nobody may have them, or can."""
+    if settings.cells.engine != "ray" or settings.groups.secure:
         return None
     engine = LazyEngine(settings.cells.address, settings.run.name, settings.cells.count)
     return rows_on(engine, settings.aggregation.partitions)
@@ -112,4 +135,8 @@ def told_to_cells(settings: Settings) -> dict[str, Any]:
     """Return what ingest workers are told of a run; empty where there are none."""
     if not settings.cells.count:
         return {}
-    return {"partitions": settings.aggregation.partitions, "finite": settings.limits.finite}
+    return {
+        "partitions": settings.aggregation.partitions,
+        "finite": settings.limits.finite,
+        "agents": settings.limits.agents,
+    }

@@ -12,7 +12,14 @@ from fedjury.aggregator.cells import Cells
 from fedjury.aggregator.cells_online import CellsOnline
 from fedjury.aggregator.history import History as Series
 from fedjury.aggregator.store import RunStore
-from fedjury.protocol.cells import CellPresence, CellUp, CellWorker, PartialSum, Tally
+from fedjury.protocol.cells import (
+    CellPresence,
+    CellUp,
+    CellWorker,
+    GroupSum,
+    PartialSum,
+    Tally,
+)
 from fedjury.protocol.logs import InvalidMessages
 from fedjury.protocol.messages import (
     PROTOCOL,
@@ -301,8 +308,10 @@ class Aggregator:
             return InvalidMessage(bad.agent, bad.reason, bad.kind is Update)
         finally:
             self._mind_connection()
+        if isinstance(message, get_args(CellUp)) and not self._has_cell(message):
+            return InvalidMessage(message.agent, Reason.NOT_SELECTED)
         match message:
-            case Tally() | PartialSum():
+            case Tally() | PartialSum() | GroupSum():
                 return message
             case CellPresence() | CellWorker():
                 return self._note_cell(message)
@@ -337,6 +346,16 @@ class Aggregator:
             if message.evaluates:
                 self._can_evaluate.add(agent)
         return None
+
+    def _has_cell(self, message: CellUp) -> bool:
+        """Return whether a cell is one of the run's; say once if it is not."""
+        count = self.config.cells.count
+        if 1 <= message.cell <= count:
+            return True
+        self.connection.transport.notices.add(
+            f"cell {message.cell:,} speaks, and the run has {count:,} (cells.count)", "cells.count"
+        )
+        return False
 
     def _note_cell(self, message: CellPresence | CellWorker) -> InvalidMessage | None:
         """Note which agents a cell has; none, while nobody takes their updates."""

@@ -13,12 +13,13 @@ from typing import NamedTuple, get_args
 
 from fedjury.broker.mosquitto import COLLUSION, RULES
 from fedjury.protocol import messages
-from fedjury.protocol.cells import CellUp, SumRequest
+from fedjury.protocol.cells import CellUp, GroupSumRequest, SumRequest
 from fedjury.protocol.membership import PLACE, CellLink
 from fedjury.protocol.messages import Message
+from fedjury.protocol.secure import MaskedUpdate
 from fedjury.protocol.topics import CHANNELS, ROOT, below
 
-KEPT: tuple[type[Message], ...] = (messages.Update, messages.Presence)
+KEPT: tuple[type[Message], ...] = (messages.Update, MaskedUpdate, messages.Presence)
 """What stays in a cell that keeps its updates: the ingest worker beside its broker takes these, and
 says in its own messages who is there, and what they have sent."""
 
@@ -28,7 +29,7 @@ AT_THE_CORE: tuple[type[Message], ...] = (messages.Heartbeat,)
 WORKER_SAYS: tuple[type[Message], ...] = get_args(CellUp)
 """What the ingest worker of a cell says goes up, and what all are told comes down: nothing where
 updates do not stay in their cells."""
-WORKER_HEARS: tuple[type[Message], ...] = (SumRequest,)
+WORKER_HEARS: tuple[type[Message], ...] = (SumRequest, GroupSumRequest)
 
 WORKER_REPEATS: tuple[type[Message], ...] = (messages.Manifest, messages.Round)
 """What a worker that has lost its updates may say again at its own broker: agents that hear it send
@@ -75,10 +76,10 @@ def directions(
 def worker_topics(
     cell: int, root: str = ROOT, run: str = "+"
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return what a cell's ingest worker says, and what workers alone are told."""
+    """Return what a cell's ingest worker says, and what it alone or all workers are told."""
     topics = below(root)
     says = tuple(topics.where(run, kind, cell) for kind in WORKER_SAYS)
-    return says, tuple(topics.where(run, kind) for kind in WORKER_HEARS)
+    return says, tuple(topics.where(run, kind, cell) for kind in WORKER_HEARS)
 
 
 def said_by_agents(rules: str = "") -> list[type[Message]]:

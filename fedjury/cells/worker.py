@@ -14,16 +14,23 @@ import math
 import threading
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from fedjury.cells.kept import Kept, KeptRows
+from fedjury.cells.masked import MaskedGroups
 from fedjury.cells.presence import CellAgents
 from fedjury.cells.sums import answer
 from fedjury.cells.tallies import Asked, Tallies
-from fedjury.protocol.cells import CellWorker, PartialSum, SumRequest
+from fedjury.protocol.cells import (
+    MAX_CELL_AGENTS,
+    CellWorker,
+    GroupSumRequest,
+    PartialSum,
+    SumRequest,
+)
 from fedjury.protocol.checks import Limits
 from fedjury.protocol.messages import (
     AggregatorPresence,
@@ -35,7 +42,9 @@ from fedjury.protocol.messages import (
     Round,
     Update,
 )
+from fedjury.protocol.secure import MaskedUpdate
 from fedjury.protocol.transport.connection import Connection
+from fedjury.rules.partitions import is_count
 
 TELL_EVERY = 0.05
 """Seconds between two tallies, or two messages about who is there, at the least."""
@@ -46,13 +55,27 @@ POLL = 0.05
 TAKING = (Phase.TRAIN,)
 """Phases in which updates are taken."""
 
-KINDS = (Manifest, Round, Update, Presence, SumRequest, AggregatorPresence)
+KINDS = (
+    Manifest,
+    Round,
+    Update,
+    MaskedUpdate,
+    Presence,
+    CellWorker,
+    SumRequest,
+    GroupSumRequest,
+    AggregatorPresence,
+)
 """What it is told."""
 
 
-def number_of(said: SumRequest | PartialSum) -> tuple[int, int, int]:
-    """Return which request it is, or answers."""
-    return said.round, said.attempt, said.number
+def same(one: SumRequest, other: SumRequest) -> bool:
+    """Say whether two requests ask for the same, in all that they say."""
+    if replace(one, centre=None) != replace(other, centre=None):
+        return False
+    if one.centre is None or other.centre is None:
+        return one.centre is other.centre
+    return np.array_equal(one.centre, other.centre)
 
 
 def life_now() -> int:
@@ -81,22 +104,29 @@ class IngestWorker:
     ) -> None:
         """``clock``: tells seconds, from whenever. ``life``: see ``fedjury.protocol.cells``."""
         self.connection, self.place = connection, place
-        self.life = life_now() if life is None else life
+        self.life = self.begun = life_now() if life is None else life
+        self._followed = False
         self._clock = clock
         self._manifest: Manifest | None = None
         self._round: Round | None = None
+        self._most = MAX_CELL_AGENTS
+        """Updates that are kept at the most: of as many agents as a run may have."""
         self._connected = False
+        self._echo: Round | None = None
+        """What was said so, until it is heard here as well."""
         self._said_again = False
         """Whether the cell was asked, since it is connected, for what may have been lost before."""
         self._kept: Kept | None = None
         self.tallies: Tallies | None = None
+        self.masked = MaskedGroups()
+        """Under secure aggregation, where no update comes by itself."""
         self.agents = CellAgents(place.cell, self.life)
         self._told_at = 0.0
         self._stopped = False
         self._lock = threading.Lock()
         """Held by who writes updates, and by who reads them."""
-        self._answer: PartialSum | None = None
-        """The last answer to a request for a sum; a broker that is killed may have lost it."""
+        self._answered: tuple[SumRequest, PartialSum] | None = None
+        """The last request for a sum, and its answer, which a broker that is killed may lose."""
 
     def begin(self) -> None:
         """Connect, and say so."""
@@ -148,6 +178,7 @@ class IngestWorker:
         connected = self.connection.connected
         if connected and not self._connected:
             self._said_again = False
+            self.agents.doubt(self._clock())
         self._connected = connected
 
     def _take(self, timeout: float) -> bool:
@@ -166,49 +197,75 @@ class IngestWorker:
         match message:
             case Update():
                 self._admit(message)
+            case MaskedUpdate():
+                self._admit_masked(message)
             case Presence():
                 self.agents.note(message)
             case Round():
                 self._note_round(message)
             case Manifest():
                 self._note_manifest(message)
+            case CellWorker() if message.cell == self.place.cell:
+                self._follow(message)
             case SumRequest():
                 self._note_request(message)
+            case GroupSumRequest() if message.cell == self.place.cell:
+                self.masked.ask(message)
             case AggregatorPresence(online=True):  # it may have been restarted, and know nothing
                 self.agents.tell_all()
                 if self.tallies is not None:
                     self.tallies.tell_again()
 
-    def _note_manifest(self, manifest: Manifest) -> None:
-        if manifest == self._manifest:
+    def _follow(self, said: CellWorker) -> None:
+        """Be later than the worker before, whatever the clock of its machine said."""
+        if self._followed or said.life < self.life or said.life == self.begun:
             return
-        self._manifest = manifest
+        self._followed, self.life = True, said.life + 1
+        self.agents.live(self.life)
+        self.connection.publish(CellWorker(self.place.cell, online=True, life=self.life))
+        if self.tallies is not None:
+            self.tallies.tell_again()
+
+    def _note_manifest(self, manifest: Manifest) -> None:
+        partitions = manifest.cells.get("partitions", 1)
+        most = manifest.cells.get("agents", MAX_CELL_AGENTS)
+        usable = type(partitions) is int and type(most) is int and is_count(partitions)
+        if manifest == self._manifest or not usable:
+            return
+        self._manifest, self._most = manifest, most
         finite = bool(manifest.cells.get("finite", True))
         limits = Limits(manifest.parameters, manifest.max_bytes, finite)
         self.connection.transport.decoder.limit(limits)
-        partitions = int(manifest.cells.get("partitions", 1))
         with self._lock:
             if self._kept is not None:
                 self._kept.close()
             self._kept = Kept(manifest.parameters, partitions, self.place.folder)
-            self.tallies = None
+            self.tallies, self.masked = None, MaskedGroups()
         if self._round is not None:
             self._note_round(self._round)
 
     def _note_round(self, told: Round) -> None:
-        before, self._round = self._round, told
+        if told == self._echo:
+            self._echo = None
+            if self._round is not None and self._round != told:  # it stands over a newer one now
+                self.connection.publish(self._round)
+                return
+        self._round = told
         if self._manifest is None or self._kept is None:
             return
-        asked = Asked(told.round, told.attempt, told.version, told.trains, told.phase in TAKING)
+        masked = bool(self._manifest.secure)  # then no update comes by itself
+        taking = told.phase in TAKING and not masked
+        asked = Asked(told.round, told.attempt, told.version, told.trains, taking)
         if self.tallies is None or self.tallies.asked[:3] != asked[:3]:
             with self._lock:
-                self.tallies = Tallies(asked)
-                self._kept.clear(len(self.agents.there))
-        elif before == told and asked.open:
+                self.tallies = Tallies(asked, self._most)
+                self._kept.clear(0 if masked else len(self.agents.there))
+            self.masked = MaskedGroups(asked[:2])
+        elif asked.open:  # said once more: who says so may know nothing
             self.tallies.tell_again()
         self.tallies.asked = asked
         if not self._said_again and asked.open:
-            self._said_again = True
+            self._said_again, self._echo = True, told
             self.connection.publish(self._manifest)
             self.connection.publish(told)
 
@@ -221,18 +278,27 @@ class IngestWorker:
             square = np.einsum("d,d->", update.delta, update.delta, dtype=np.float64)
         self.tallies.add(update, math.sqrt(square) if square >= 0 else math.nan)
 
+    def _admit_masked(self, update: MaskedUpdate) -> None:
+        if self.tallies is not None and (why := self.masked.take(update)) is not None:
+            self.tallies.refuse(why)
+
     def _note_request(self, request: SumRequest) -> None:
         if self.tallies is None or self._kept is None:
             return
-        if self._answer is None or number_of(self._answer) != number_of(request):
-            cell, life = self.place.cell, self.life
-            self._answer = answer(request, cell, life, self.tallies, self._kept)
-        if self._answer is not None:
-            self.connection.publish(self._answer)
+        if self._answered is not None and same(request, self._answered[0]):
+            self.connection.publish(self._answered[1])
+            return
+        found = answer(request, self.place.cell, self.life, self.tallies, self._kept)
+        if found is not None:
+            self._answered = request, found
+            self.connection.publish(found)
 
     def _tell(self) -> None:
         self._told_at = self._clock()
+        self.agents.settle(self._told_at)
         while (news := self.agents.next()) is not None:
             self.connection.publish(news)
+        while (group := self.masked.next(self.place.cell, self.life)) is not None:
+            self.connection.publish(group)
         while self.tallies is not None and (tally := self.tallies.next(self.place.cell, self.life)):
             self.connection.publish(tally)

@@ -134,7 +134,54 @@ class PartialSum:
         return named(self.cell)
 
 
-CellUp = CellWorker | CellPresence | Tally | PartialSum
+@dataclass(frozen=True, slots=True)
+class GroupSumRequest:
+    """Under secure aggregation a cell is asked for masked updates of a group, then for their sum.
+
+    ``names``: who may send one, sorted. ``survivors``: of whom the sum is asked, a bit for each of
+    them, least bit of the first byte first; empty while they may still send.
+    """
+
+    cell: int
+    round: int
+    attempt: int
+    group: int
+    session: bytes
+    """What stands for all masks of the group: with others it is another sum."""
+    version: int
+    """Of the model from which they train."""
+    length: int
+    """Numbers that are summed."""
+    bits: int
+    """Of each."""
+    names: str
+    survivors: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSum:
+    """Whose masked updates of a group a cell has, and once it is asked for it their sum.
+
+    ``came``: a bit for each of the names in the request. ``data``: the sum of the survivors alone,
+    packed as a masked update is; empty before.
+    """
+
+    cell: int
+    life: int
+    round: int
+    attempt: int
+    group: int
+    session: bytes
+    came: bytes
+    data: bytes = b""
+
+    @property
+    def agent(self) -> str:
+        """Who says so, where messages are counted."""
+        return named(self.cell)
+
+
+CellUp = CellWorker | CellPresence | Tally | PartialSum | GroupSum
 """What ingest workers say."""
 
 TALLY_LONGEST = MAX_CELL_AGENTS * (2 * 65 + 4 + 8)

@@ -15,9 +15,12 @@ import msgpack
 import numpy as np
 
 from fedjury.protocol.cells import (
+    MAX_CELL_AGENTS,
     TALLY_LONGEST,
     CellPresence,
     CellWorker,
+    GroupSum,
+    GroupSumRequest,
     PartialSum,
     SumRequest,
     Tally,
@@ -76,6 +79,8 @@ LEFT_OUT: dict[type[Message], tuple[str, ...]] = {
     Round: ("evaluators", "groups", "each", "calls"),
     Decline: ("why",),
     SumRequest: ("centre",),
+    GroupSumRequest: ("survivors",),
+    GroupSum: ("data",),
     Tally: ("refused", "invalid"),
 }
 """Keys that are not written where they are empty; a 0 is written."""
@@ -188,7 +193,9 @@ def _longest(kind: type[Message], limits: Limits) -> int:
         return min(limits.size, SMALL + LONGEST[kind])
     if kind is MaskedUpdate and limits.parameters is not None:
         return min(limits.size, 4 * limits.parameters + SMALL)
-    if kind in (Tally, CellPresence):
+    if kind is GroupSum and limits.parameters is not None:
+        return 4 * limits.parameters + SMALL + MAX_CELL_AGENTS // 8
+    if kind in (Tally, CellPresence, GroupSumRequest):
         return TALLY_LONGEST  # of a trusted part of the federation, however small its models are
     if kind is PartialSum and limits.parameters is not None:
         return 8 * limits.parameters + SMALL

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fedjury.protocol.cells import CellPresence, CellWorker, PartialSum, SumRequest, Tally
+from fedjury.protocol.cells import (
+    CellPresence,
+    CellWorker,
+    GroupSum,
+    GroupSumRequest,
+    PartialSum,
+    SumRequest,
+    Tally,
+)
 from fedjury.protocol.manifest import PROTOCOL as PROTOCOL  # noqa: PLC0414
 from fedjury.protocol.manifest import Manifest as Manifest  # noqa: PLC0414
 from fedjury.protocol.manifest import Manifest1 as Manifest1  # noqa: PLC0414
@@ -383,6 +391,8 @@ Message = (
     | Tally
     | SumRequest
     | PartialSum
+    | GroupSumRequest
+    | GroupSum
     | Presence
     | AggregatorPresence
     | Heartbeat

@@ -10,6 +10,8 @@ from fedjury.protocol.cells import (
     MAX_CELLS,
     CellPresence,
     CellWorker,
+    GroupSum,
+    GroupSumRequest,
     PartialSum,
     SumRequest,
     Tally,
@@ -74,6 +76,7 @@ _BOXES = checks.piece(BOX, BOX * MAX_NEIGHBOURS, BOX)
 
 _CELL: dict[str, Check] = {"cell": checks.count, "life": checks.life}
 _ATTEMPT: dict[str, Check] = {"round": checks.count, "attempt": checks.count}
+_GROUP: dict[str, Check] = _ATTEMPT | {"group": checks.count, "session": _KEY}
 
 SCHEMA: dict[type[Message], dict[str, Check]] = {
     Manifest: {
@@ -255,6 +258,18 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
     PartialSum: _CELL
     | _ATTEMPT
     | {"number": checks.count, "width": checks.width, "data": checks.summed},
+    GroupSumRequest: {"cell": checks.count}
+    | _GROUP
+    | {
+        "version": checks.count,
+        "length": checks.positive,
+        "bits": checks.whole(1, 32),
+        "names": checks.some_names,
+        "survivors": checks.piece(1, MAX_CELL_AGENTS // 8),
+    },
+    GroupSum: _CELL
+    | _GROUP
+    | {"came": checks.piece(1, MAX_CELL_AGENTS // 8), "data": checks.masked},
     Presence: {
         "agent": checks.text,
         "online": checks.truth,
@@ -262,8 +277,8 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "votes": checks.truth,
         "evaluates": checks.truth,
     },
-    AggregatorPresence: {"online": checks.truth, "since": checks.number, "partition": checks.words},
-    Heartbeat: {"since": checks.number},
+    AggregatorPresence: {"online": checks.truth, "since": checks.moment, "partition": checks.words},
+    Heartbeat: {"since": checks.moment},
     CellLink: {"cell": checks.count, "online": checks.truth},
     CellMember: {
         "cell": checks.count,

@@ -76,6 +76,8 @@ CHANNELS: dict[type[Message], Channel] = {
     cells.Tally: Channel("cell/tally/{cell}", retain=False, content_type=MSGPACK),
     cells.SumRequest: Channel("cell/request", retain=True, content_type=MSGPACK, expiry=3600),
     cells.PartialSum: Channel("cell/sum/{cell}", retain=False, content_type=MSGPACK),
+    cells.GroupSumRequest: Channel("cell/group-request/{cell}", retain=False, content_type=MSGPACK),
+    cells.GroupSum: Channel("cell/group-sum/{cell}", retain=False, content_type=MSGPACK),
     messages.Presence: Channel("agent/{agent}", retain=True, content_type=JSON),
     messages.AggregatorPresence: Channel("aggregator", retain=True, content_type=JSON),
     messages.Heartbeat: Channel("heartbeat", retain=False, content_type=JSON, qos=0),

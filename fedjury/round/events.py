@@ -6,7 +6,7 @@ from collections.abc import Collection as Names
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fedjury.protocol.cells import PartialSum, Tally
+from fedjury.protocol.cells import GroupSum, PartialSum, Tally
 from fedjury.protocol.messages import Decline, GroupVotes, Metrics, Reason, Update, Vote
 from fedjury.protocol.secure import SecureUp
 
@@ -47,4 +47,4 @@ class InvalidMessage:
 
 
 Answer = Update | Vote | GroupVotes | Metrics | Decline
-Event = Answer | Tally | PartialSum | SecureUp | InvalidMessage | Tick
+Event = Answer | Tally | PartialSum | GroupSum | SecureUp | InvalidMessage | Tick

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fedjury.randomness import Purpose, draw, draw_groups
 from fedjury.round.groups import rng_of
@@ -13,12 +13,17 @@ from fedjury.secure.agent import base_of
 Groups = tuple[tuple[str, ...], ...]
 
 
-def members_of(state: State, base: bytes, config: RoundConfig) -> FixedGroups:
+def members_of(
+    state: State, base: bytes, config: RoundConfig, cells: Mapping[str, int]
+) -> FixedGroups:
     """Draw the groups of an attempt over the model that ``base`` stands for.
 
     Where groups stay together they are made of all who are there, and some of them are selected.
+    ``cells``: an agent -> its cell, where cells keep updates: then a group is of one cell.
     """
     sums = state.sums.over(base)
+    if config.cells.count:
+        return _in_cells(state.selected, state.round, sums, config, cells)
     if not config.groups.fixed:
         made = groups_of(state.selected, sums, lambda free: _drawn(free, state.round, config))
         return FixedGroups(made, [])
@@ -35,7 +40,10 @@ def lacks_groups(state: State, tick: Tick, config: RoundConfig) -> bool:
     if config.secure is None or not config.collect.wait:
         return False
     there = {*tick.online}.difference(state.registry.in_quarantine(state.round))
-    if config.groups.fixed:
+    if config.cells.count:
+        sums = state.sums.over(base_of(state.weights))
+        groups, _ = _in_cells(there, state.round, sums, config, tick.cells)
+    elif config.groups.fixed:
         groups, _ = _fixed(there, state, state.round, config)
     else:
         pending = getattr(state.phase, "pending", None)
@@ -45,6 +53,35 @@ def lacks_groups(state: State, tick: Tick, config: RoundConfig) -> bool:
         groups = groups_of(there, sums, lambda free: _drawn(free, state.round, config))
         groups = [members for members in groups if len(members) >= config.secure.least]
     return sum(map(len, groups)) < config.collect.min_updates
+
+
+def _in_cells(
+    there: Collection[str],
+    round_: int,
+    sums: Sequence[OpenedSum],
+    config: RoundConfig,
+    cells: Mapping[str, int],
+) -> FixedGroups:
+    """Draw groups within cells, one cell after the other.
+
+    Those sit out that are too small to be safe, and those of which somebody is elsewhere by now.
+    """
+    assert config.secure is not None
+
+    def drawn(free: Collection[str]) -> Groups:
+        rng, parts = rng_of(round_, config), dict[int, list[str]]()
+        for name in sorted(free):
+            if name in cells:
+                parts.setdefault(cells[name], []).append(name)
+        size = config.groups.size
+        return tuple(one for cell in sorted(parts) for one in draw_groups(parts[cell], size, rng))
+
+    whole, apart = list[tuple[str, ...]](), list[tuple[str, ...]]()
+    for members in groups_of(there, sums, drawn):
+        together = len({cells.get(name) for name in members}) == 1
+        fits = together and len(members) >= config.secure.least
+        (whole if fits else apart).append(members)
+    return FixedGroups(whole, apart)
 
 
 def _fixed(

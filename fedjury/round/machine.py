@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import get_args
 
-from fedjury.protocol.cells import PartialSum, Tally
+from fedjury.protocol.cells import GroupSum, PartialSum, Tally
 from fedjury.protocol.logs import RoundRepeated
 from fedjury.protocol.messages import (
     Candidate,
@@ -170,8 +170,9 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
 
 def _of_rows(before: State, state: State, tick: Tick, config: RoundConfig) -> Step:
     """Make the candidate of rows in cells; go on collecting, as before, if a worker is lost."""
-    again, made = cells.with_rows(before, gather(state, tick, config), tick, config)
-    return (again, []) if made is None else _made(state, made, tick, config)
+    gathered = gather(state, tick, config)
+    again, made, effects = cells.with_rows(before, gathered, tick, config)
+    return (again, effects) if made is None else _made(state, made, tick, config)
 
 
 def sum_up(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -378,10 +379,11 @@ def _close(state: State, tick: Tick, config: RoundConfig, result: RoundResult) -
 
 
 SECURE, ANSWERS = get_args(SecureUp), (Vote, GroupVotes, Metrics, Decline)
-IN_CELLS = (Tally, PartialSum)
+LATER = (Waiting, VotingOnGroups, Voting)
+IN_CELLS = (Tally, PartialSum, GroupSum)
 
 TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
-    **{(phase, kind): cells.too_late for phase in (Waiting, Voting) for kind in IN_CELLS},
+    **{(phase, kind): cells.too_late for phase in LATER for kind in IN_CELLS},
     (Waiting, Tick): open_when_due,
     (Training, Update): take_update,
     (Training, Decline): take_decline,
@@ -389,9 +391,11 @@ TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
     **{(Training, kind): secure.take for kind in SECURE},
     (Training, Tally): cells.take_tally,
     (Training, PartialSum): cells.too_late,
+    (Training, GroupSum): secure.take_group_sum,
     (Training, Tick): collect,
-    (Summing, Tally): cells.worker_replaced,
+    (Summing, Tally): cells.tally_in_summing,
     (Summing, PartialSum): cells.take_sum,
+    (Summing, Decline): cells.decline_in_summing,
     (Summing, Tick): sum_up,
     (JudgingAndTraining, Update): take_update,
     (JudgingAndTraining, Vote): vote_in_training,

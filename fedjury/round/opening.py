@@ -22,6 +22,7 @@ from fedjury.round.state import (
     JudgingAndTraining,
     RoundConfig,
     State,
+    Summing,
     Tick,
     Training,
     Voting,
@@ -56,7 +57,7 @@ def open_round(
         opened=state.opened if again else replace(tick, online=(), cells={}, cut_off=()),
         deadline=tick.now + config.collect.seconds,
     )
-    state = with_calls(secure.begun(state, config), tick, config)
+    state = with_calls(secure.begun(state, config, tick.cells), tick, config)
     asked = (number, state.attempt, state.version)
     return announced(state, config, None if pending is None else Candidate(*asked, pending))
 
@@ -66,6 +67,8 @@ def postponed(state: State, tick: Tick, config: RoundConfig) -> Step:
     phase = state.phase
     voting = isinstance(phase, Voting | VotingOnGroups)
     left = (config.validation if voting else config.collect).seconds
+    if isinstance(phase, Summing):
+        left = config.cells.seconds
     if isinstance(phase, Training | Voting):
         phase = phase.but(secure=phase.secure and secure.postponed(phase.secure))
     if isinstance(phase, Training):

@@ -7,13 +7,14 @@ the mean of each group is a contribution.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from fedjury.learning.contributions import Contributions
 from fedjury.protocol import groups as recorded
+from fedjury.protocol.cells import GroupSum
 from fedjury.protocol.messages import Reason, Vector
 from fedjury.protocol.replaceable import Replaceable
 from fedjury.protocol.secure import SecureUp
@@ -24,6 +25,7 @@ from fedjury.round.selection import too_few
 from fedjury.round.state import JudgingAndTraining, RoundConfig, State, Tick, Training, Voting
 from fedjury.round.sums import OpenedSum
 from fedjury.secure import group as steps
+from fedjury.secure import in_cell
 from fedjury.secure.agent import base_of
 from fedjury.secure.group import Group, Lost, Opened
 from fedjury.secure.opening import opened
@@ -89,39 +91,57 @@ def attempts(state: State, round_: int) -> int:
     return state.sums.attempt if state.sums.round == round_ else 0
 
 
-def begun(state: State, config: RoundConfig) -> State:
+def begun(state: State, config: RoundConfig, cells: Mapping[str, int]) -> State:
     """Return the state with the groups of the attempt that it has just begun, if there are any.
 
-    Selected are only those who may take part.
+    Selected are only those who may take part. ``cells``: an agent -> the cell that it is in.
     """
     if config.secure is None:
         return state
     phase = state.phase
     assert isinstance(phase, Training)
-    secure = _drawn(state, phase.declined, config)
+    secure = _drawn(state, phase.declined, config, cells)
     return state.but(selected=frozenset(secure.group_of), phase=phase.but(secure=secure))
 
 
-def _drawn(state: State, unheard: frozenset[str], config: RoundConfig) -> SecureRound:
+def _drawn(
+    state: State, unheard: frozenset[str], config: RoundConfig, cells: Mapping[str, int]
+) -> SecureRound:
     """Draw the groups of an attempt from the selected agents, as far as these may take part.
 
     ``unheard``: who missed the last rounds, and is not waited for.
     """
     base = base_model(state)
     stands_for, fixed = base_of(base), config.groups.fixed
-    drawn, apart = members_of(state, stands_for, config)
+    drawn, apart = members_of(state, stands_for, config, cells)
     assert config.secure is not None
     turn, version = (state.round, state.attempt), state.request.version
     hidden = config.groups.hidden_samples
     length = len(base) + 1 + (hidden > 0)
+    keep = config.cells.count > 0
     groups = [
-        Group(i, turn, version, length, frozenset(m), hidden=hidden) for i, m in enumerate(drawn)
+        Group(
+            i,
+            turn,
+            version,
+            length,
+            frozenset(members),
+            hidden=hidden,
+            cell=cells[members[0]] if keep else 0,
+        )
+        for i, members in enumerate(drawn)
     ]
     if fixed:
         groups = [group.but(least=len(group.awaited)) for group in groups]
     made = of_groups(groups, stands_for, config.secure, clip_of(state, config), unheard)
     lost = {
-        number: Lost(number, (), _not_there(members, state.selected))
+        number: Lost(
+            number,
+            (),
+            _not_in_one_cell(members, cells, config.secure.least)
+            if keep
+            else _not_there(members, state.selected),
+        )
         for number, members in enumerate(apart, start=len(groups))
     }
     out = len(state.selected) - sum(map(len, drawn))
@@ -149,6 +169,14 @@ def _not_there(members: tuple[str, ...], online: frozenset[str]) -> str:
     """Say why a group that stays together sits out."""
     here = sum(name in online for name in members)
     return f"{here} of its {len(members)} agents are there, all are needed"
+
+
+def _not_in_one_cell(members: tuple[str, ...], cells: Mapping[str, int], least: int) -> str:
+    """Say why a group sits out where a group is of one cell."""
+    there = {cells.get(name, 0) for name in members}
+    if len(there) > 1:
+        return f"its {len(members)} agents are no longer in one cell"
+    return f"cell {min(there)} has {len(members)} agents for it, {least} are needed"
 
 
 def base_model(state: State) -> Vector:
@@ -194,6 +222,22 @@ def take(state: State, message: SecureUp, config: RoundConfig) -> Step:  # noqa:
     if isinstance(result, Reason):
         return count_invalid(state, message.agent, result)
     return _moved(state, result)
+
+
+def take_group_sum(state: State, said: GroupSum, config: RoundConfig) -> Step:  # noqa: ARG001
+    """Take what a cell tells of the masked updates that it keeps."""
+    phase = state.phase
+    assert isinstance(phase, Training)
+    secure = phase.secure
+    if secure is None or (said.round, said.attempt) != (state.round, state.attempt):
+        return state, []
+    group = secure.groups.get(said.group)
+    if not isinstance(group, Group):
+        return state, []
+    result = in_cell.take(group, said)
+    if isinstance(result, Reason):
+        return count_invalid(state, said.agent, result)
+    return (state, []) if result is group else _moved(state, result)
 
 
 def without(state: State, agent: str) -> Step:
@@ -257,9 +301,7 @@ def _told_again(state: State, tick: Tick, config: RoundConfig) -> Step:
     for number in late:
         group = secure.groups[number]
         if isinstance(group, Group):
-            silent = group.awaited.difference(group.answered)
-            told = (steps.told(group, name) for name in sorted(silent))
-            effects += [Publish(message) for message in told if message is not None]
+            effects += _told(group, group.awaited.difference(group.answered))
     if late:
         next_ = dict.fromkeys(late, tick.now + config.groups.seconds / TELLINGS)
         state = state.but(phase=phase.but(secure=secure.but(again={**secure.again, **next_})))
@@ -282,7 +324,13 @@ def postponed(secure: SecureRound) -> SecureRound:
     return secure.but(begun=frozenset(secure.groups))
 
 
-def _moved(state: State, group: Group, *, late: bool = False) -> Step:
+def _told(group: Group, names: Collection[str]) -> list[Publish]:
+    """Tell members their part; a cell first, so that it knows whose updates it is to take."""
+    told = (steps.told(group, name) for name in sorted(names))
+    return [Publish(message) for message in (in_cell.asked(group), *told) if message is not None]
+
+
+def _moved(state: State, group: Group | Lost, *, late: bool = False) -> Step:
     """Put a group into its place, after the steps that it is through with."""
     phase, secure = _now(state)
     effects, number = list[Effect](), group.number
@@ -297,8 +345,7 @@ def _moved(state: State, group: Group, *, late: bool = False) -> Step:
             if now.step is steps.Step.UNMASK:
                 state, kept = _before_opening(state, secure, now)
                 effects.append(kept)
-            told = (steps.told(now, name) for name in sorted(now.awaited))
-            effects += [Publish(message) for message in told if message is not None]
+            effects += _told(now, now.awaited)
         secure = secure.but(begun=secure.begun | {number})
     secure = secure.but(groups={**secure.groups, number: now})
     state = state.but(phase=phase.but(secure=secure))

@@ -33,6 +33,7 @@ from fedjury.protocol.secure import (
     UnmaskShares,
 )
 from fedjury.secure import keys, shamir
+from fedjury.secure.bits import places_in, size_of
 from fedjury.secure.fixed_point import NARROWEST, WIDEST, FixedPoint, Words, packed
 from fedjury.secure.keys import KeyPair, Session
 
@@ -150,19 +151,6 @@ def base_of_counts(candidate: bytes, versions: Iterable[int]) -> bytes:
 def commitment(seed: bytes) -> bytes:
     """Return what an agent says of a secret beforehand."""
     return hashlib.sha256(b"fedjury/secagg/own/" + seed).digest()
-
-
-def places_in(bits: bytes, members: int) -> list[int]:
-    """Return which places of so many a bit stands for, ascending."""
-    flags = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
-    return np.flatnonzero(flags[:members]).tolist()
-
-
-def bits_of(places: Iterable[int], members: int) -> bytes:
-    """Return a bit for each of so many places."""
-    flags = np.zeros(members, np.uint8)
-    flags[[*places]] = 1
-    return np.packbits(flags, bitorder="little").tobytes()
 
 
 def pieces(data: bytes, size: int) -> list[bytes]:
@@ -384,7 +372,7 @@ def unmask(
     """
     shared = masked.shared
     peers = shared.peers
-    if len(request.survivors) != -(-peers.members // 8):
+    if len(request.survivors) != size_of(peers.members):
         raise Refusal("there are not as many survivors as members")
     alive = set(places_in(request.survivors, peers.members))
     opened = Opened(_summed(peers), request.survivors)

@@ -1,7 +1,10 @@
 """The aggregator's part in the secure aggregation of one group, step by step. All is pure.
 
     KEYS ──keys──► SHARES ──boxes──► UPDATES ──masked updates──► UNMASK ──shares──► Opened
-     └───────────────┴─────────────────┴── too few are left ──────────┴───────────► Lost
+     │               │                 │  └──► SUM ──their sum──►  │
+     └───────────────┴─────────────────┴── too few are left ───────┴──────────────► Lost
+
+Where masked updates stay in the cell of the group, their sum is asked of it: see ``in_cell``.
 
 Each step waits for all of the group who are still there, or until it is late, and goes on with
 those who came. The order in which they came changes nothing.
@@ -32,7 +35,8 @@ from fedjury.protocol.secure import (
     UnmaskRequest,
     UnmaskShares,
 )
-from fedjury.secure.agent import Random, bits_of, pieces, roster_of
+from fedjury.secure.agent import Random, pieces, roster_of
+from fedjury.secure.bits import bits_of
 from fedjury.secure.fixed_point import FixedPoint, Words, packed_size, unpacked
 from fedjury.secure.graph import Places, draw_graph, numbers_in
 from fedjury.secure.keys import LOW_ORDER, same
@@ -51,7 +55,9 @@ class Step(IntEnum):
     KEYS = 0
     SHARES = 1
     UPDATES = 2
-    UNMASK = 3
+    SUM = 3
+    """Of the cell that its masked updates stay in."""
+    UNMASK = 4
 
 
 STEP: Mapping[type[SecureUp], Step] = {
@@ -98,6 +104,10 @@ class Group(Replaceable):
     """The largest weight that counts, where nobody is told the weight of each; 0: they are told."""
     least: int = 0
     """Agents in its sum at the least, where it needs more than the run's others."""
+    cell: int = 0
+    """The cell that its masked updates stay in; 0: they come up."""
+    life: int = 0
+    """Of that cell's worker, as far as it has told of them."""
     step: Step = Step.KEYS
     keys: Mapping[str, SecureKeys] = field(default_factory=dict)
     names: tuple[str, ...] = ()
@@ -121,11 +131,15 @@ class Group(Replaceable):
     @property
     def answered(self) -> Collection[str]:
         """Who has answered the step."""
-        return (self.keys.keys(), self.shares.keys(), self.came, self.answers.keys())[self.step]
+        nobody: Collection[str] = ()
+        steps = self.keys.keys(), self.shares.keys(), self.came, nobody, self.answers.keys()
+        return steps[self.step]
 
     @property
     def complete(self) -> bool:
         """Whether all have answered who may."""
+        if self.step is Step.SUM:
+            return len(self.total) > 0
         waited_for = len(self.awaited) - len(self.unheard.difference(self.answered))
         return len(self.answered) >= waited_for
 
@@ -191,6 +205,8 @@ def take(group: Group, message: SecureUp) -> Group | Reason:
     """Add an answer of a member, or say why it is refused."""
     if STEP[type(message)] is not group.step:
         return Reason.WRONG_PHASE
+    if group.cell and isinstance(message, MaskedUpdate):  # its cell should have kept it
+        return Reason.WRONG_PHASE
     if message.agent not in group.awaited:
         return Reason.NOT_SELECTED
     if message.agent in group.answered:
@@ -253,12 +269,19 @@ def advance(group: Group, terms: Terms, clip: float) -> Group | Lost:
             return _with_peers(group, terms, clip)
         case Step.SHARES:
             here, what = frozenset(group.shares), "sent shares"
+        case Step.SUM if not len(group.total):
+            why = f"cell {group.cell} has not added up its masked updates in time"
+            return Lost(group.number, group.names, why)
+        case Step.SUM:
+            return group.but(step=Step.UNMASK)
         case _:
             here, what = group.came, "sent masked updates"
     if why := _too_few(group, here, max(terms.least, group.least), what):
         return Lost(group.number, group.names, why)
-    group = group.but(step=Step(group.step + 1), awaited=here, unheard=frozenset())
-    if group.step is Step.UNMASK:
+    come, after = group.step is Step.UPDATES, Step(group.step + 1)
+    after = Step.UNMASK if come and not group.cell else after
+    group = group.but(step=after, awaited=here, unheard=frozenset())
+    if come:
         places = [place for place, name in enumerate(group.names) if name in here]
         group = group.but(survivors=bits_of(places, len(group.names)))
     return group
@@ -337,7 +360,7 @@ def told(group: Group, name: str) -> SecureDown | None:
     The same whenever it is asked.
     """
     turn = name, *group.turn
-    if name not in group.awaited or group.step is Step.KEYS:
+    if name not in group.awaited or group.step in (Step.KEYS, Step.SUM):
         return None
     if group.step is Step.SHARES:
         return group.peers[name]

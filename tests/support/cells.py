@@ -12,11 +12,22 @@ from support.workers import PickledEngine
 from fedjury.aggregator.in_cells import rows_on
 from fedjury.cells.worker import IngestWorker, Place
 from fedjury.cluster.shard import Worker
-from fedjury.protocol.cells import CellPresence, CellWorker, PartialSum, SumRequest, Tally
+from fedjury.protocol.cells import (
+    CellPresence,
+    CellWorker,
+    GroupSum,
+    GroupSumRequest,
+    PartialSum,
+    SumRequest,
+    Tally,
+)
 from fedjury.protocol.messages import (
     AggregatorPresence,
     Candidate,
     Decline,
+    GroupCandidate,
+    GroupHistory,
+    GroupVotes,
     History,
     Manifest,
     Metrics,
@@ -24,13 +35,48 @@ from fedjury.protocol.messages import (
     Round,
     Vote,
 )
+from fedjury.protocol.secure import (
+    SecureInbox,
+    SecureKeys,
+    SecurePeers,
+    SecureShares,
+    UnmaskRequest,
+    UnmaskShares,
+)
 from fedjury.protocol.topics import CHANNELS
 from fedjury.protocol.transport.connection import Connection
 from fedjury.protocol.transport.memory_transport import MemoryBroker, MemoryTransport
 from fedjury.rules.partitions import WorkerLost
 
-DOWN = (Manifest, Round, Model, History, Candidate, SumRequest, AggregatorPresence)
-UP = (Vote, Decline, Metrics, CellWorker, CellPresence, Tally, PartialSum)
+DOWN = (
+    Manifest,
+    Round,
+    Model,
+    History,
+    Candidate,
+    GroupCandidate,
+    GroupHistory,
+    SumRequest,
+    GroupSumRequest,
+    SecurePeers,
+    SecureInbox,
+    UnmaskRequest,
+    AggregatorPresence,
+)
+UP = (
+    Vote,
+    GroupVotes,
+    Decline,
+    Metrics,
+    SecureKeys,
+    SecureShares,
+    UnmaskShares,
+    CellWorker,
+    CellPresence,
+    Tally,
+    PartialSum,
+    GroupSum,
+)
 
 
 class Bridge:

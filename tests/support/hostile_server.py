@@ -22,7 +22,7 @@ from fedjury.protocol.secure import (
 )
 from fedjury.protocol.transport.connection import Connection
 from fedjury.secure import group as steps
-from fedjury.secure.agent import bits_of
+from fedjury.secure.bits import bits_of
 from fedjury.secure.group import Group
 
 N, LEAST = 6, 5

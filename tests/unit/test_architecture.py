@@ -122,7 +122,7 @@ MAY_IMPORT = {
     "round": {"detection", "judges", "learning", "privacy", "protocol", "rules", "secure"},
     "config": set(),
     "broker": {"processes", "protocol", "shipped"},
-    "cells": {"learning", "protocol", "rules"},
+    "cells": {"learning", "protocol", "rules", "secure"},
     "cluster": {"broker", "cells", "learning", "processes", "protocol", "rules"},
     "formatting": set(),
     "reports": {"formatting", "judges", "learning", "protocol", "round"},

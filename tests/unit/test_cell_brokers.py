@@ -16,6 +16,9 @@ from fedjury.protocol.messages import Presence, Update
 from fedjury.protocol.secure import SecureUp
 from fedjury.protocol.topics import CHANNELS
 
+SAYS = ("worker", "agents", "tally", "sum", "group-sum")
+"""What an ingest worker says."""
+
 
 @pytest.fixture
 def write(tmp_path):
@@ -74,11 +77,14 @@ def test_updates_and_presence_stay_where_they_are_to_be_kept():
     """Then the worker of the cell speaks for its agents, and nothing else is different."""
     usual, kept = directions(7), directions(7, keep=True)
     gone = {f"fl/v2/+/{CHANNELS[kind].topic.replace('{agent}', '+')}" for kind in KEPT}
-    assert gone == {"fl/v2/+/update/+", "fl/v2/+/agent/+"}
+    assert gone == {"fl/v2/+/update/+", "fl/v2/+/secure/masked/+", "fl/v2/+/agent/+"}
     assert set(usual.up) - set(kept.up) == gone
-    says = {f"fl/v2/+/cell/{what}/7" for what in ("worker", "agents", "tally", "sum")}
+    says = {f"fl/v2/+/cell/{what}/7" for what in SAYS}
     assert set(kept.up) - set(usual.up) == says
-    assert set(kept.down) - set(usual.down) == {"fl/v2/+/cell/request"}
+    assert set(kept.down) - set(usual.down) == {
+        "fl/v2/+/cell/request",
+        "fl/v2/+/cell/group-request/7",
+    }
 
 
 def test_below_another_root_nothing_else_crosses():
@@ -182,7 +188,7 @@ def test_a_cell_that_keeps_updates_has_a_worker(write, secrets):
     part = lines[lines.index("user worker.2") + 1 :]
     assert part == [
         "topic read fl/v2/+/#",
-        *(f"topic write fl/v2/+/cell/{what}/2" for what in ("worker", "agents", "tally", "sum")),
+        *(f"topic write fl/v2/+/cell/{what}/2" for what in SAYS),
         "topic write fl/v2/+/manifest",
         "topic write fl/v2/+/round",
     ]
@@ -190,6 +196,7 @@ def test_a_cell_that_keeps_updates_has_a_worker(write, secrets):
     assert not any("members" in line or "agent/+" in line for line in conf)
     assert "topic fl/v2/+/cell/tally/2 out 1" in conf
     assert "topic fl/v2/+/cell/request in 1" in conf
+    assert "topic fl/v2/+/cell/group-request/2 in 1" in conf
     assert "topic write fl/v2/+/cell/tally/2" in text(folder, "core", "acl")
 
 

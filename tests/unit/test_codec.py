@@ -21,7 +21,15 @@ from hypothesis.extra.numpy import arrays
 
 from fedjury.protocol import checks, codec, compression, schema
 from fedjury.protocol.call import PARTS, WHOLE, Call
-from fedjury.protocol.cells import CellPresence, CellWorker, PartialSum, SumRequest, Tally
+from fedjury.protocol.cells import (
+    CellPresence,
+    CellWorker,
+    GroupSum,
+    GroupSumRequest,
+    PartialSum,
+    SumRequest,
+    Tally,
+)
 from fedjury.protocol.checks import Limits
 from fedjury.protocol.codec import LONGEST_METRICS, SMALL, Decoder, decode, encode
 from fedjury.protocol.codecs.encoding import Encoding
@@ -199,6 +207,8 @@ EXAMPLES = {
         7, 1, 1, b"\2\0\0\0", b"\1\0\0\0", b"", "clipped", 1.5, 32, 0, vector(1, -2)
     ),
     PartialSum: PartialSum(2, 5, 7, 1, 1, 2, b"\1\0\xff\xff\1\0"),
+    GroupSumRequest: GroupSumRequest(2, 7, 1, 4, bytes(32), 3, 5, 16, "ann bob", b"\3"),
+    GroupSum: GroupSum(2, 5, 7, 1, 4, bytes(32), b"\3", b"sum"),
     Presence: Presence("ann", online=True, since=1.5),
     AggregatorPresence: AggregatorPresence(online=True, since=1.5, partition="seed 0"),
     Heartbeat: Heartbeat(1.5),
@@ -290,6 +300,7 @@ names = st.text(st.sampled_from("Az09_-"), min_size=1, max_size=64)
 texts = st.text(max_size=200)
 counts = st.integers(0, 2**31 - 1)
 numbers = st.floats(-1e308, 1e308)
+moments = st.floats(0, 1e10)
 vectors = arrays(
     np.float32,
     st.integers(0, 300),
@@ -476,9 +487,21 @@ MESSAGES = {
     PartialSum: st.builds(
         PartialSum, counts, counts, counts, counts, counts, st.just(1), pieces(1)
     ),
+    GroupSumRequest: st.builds(
+        lambda number, bits, some, survivors: GroupSumRequest(
+            number, number, 1, number, bytes(32), number, 1, bits, " ".join(some), survivors
+        ),
+        counts,
+        st.integers(1, 32),
+        st.lists(names, max_size=3),
+        pieces(1),
+    ),
+    GroupSum: st.builds(
+        GroupSum, counts, counts, counts, counts, counts, st.just(bytes(32)), pieces(1), pieces(1)
+    ),
     Presence: st.builds(Presence, names, st.booleans(), numbers, st.booleans(), st.booleans()),
-    AggregatorPresence: st.builds(AggregatorPresence, st.booleans(), numbers, names),
-    Heartbeat: st.builds(Heartbeat, numbers),
+    AggregatorPresence: st.builds(AggregatorPresence, st.booleans(), moments, names),
+    Heartbeat: st.builds(Heartbeat, moments),
     RoundLog: st.builds(RoundLog, records),
     InvalidLog: st.builds(
         InvalidLog,
@@ -1155,6 +1178,18 @@ IS = {
         "life": ("life",),
         "count": ("round", "attempt", "number", "width"),
         "some": ("data",),
+    },
+    GroupSumRequest: {
+        "count": ("round", "attempt", "group", "version", "length", "bits"),
+        "piece": ("session",),
+        "text": ("names",),
+        "some": ("survivors",),
+    },
+    GroupSum: {
+        "life": ("life",),
+        "count": ("round", "attempt", "group"),
+        "piece": ("session",),
+        "some": ("came", "data"),
     },
     Presence: {"truth": ("online", "votes", "evaluates"), "number": ("since",)},
     Heartbeat: {"number": ("since",)},

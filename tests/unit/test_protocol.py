@@ -51,6 +51,8 @@ SAID = {
     "cell/tally/2": cells.Tally(2, 5, 1, 1, 0, "", b"", b""),
     "cell/request": cells.SumRequest(1, 1, 1, bytes(4), bytes(4), b"", "clipped", 1.0, 32, 0),
     "cell/sum/2": cells.PartialSum(2, 5, 1, 1, 1, 1, b""),
+    "cell/group-request/2": cells.GroupSumRequest(2, 1, 1, 0, bytes(32), 1, 1, 8, ""),
+    "cell/group-sum/2": cells.GroupSum(2, 5, 1, 1, 0, bytes(32), b""),
     "agent/ann": messages.Presence("ann", online=True, since=0.0),
     "aggregator": messages.AggregatorPresence(online=True, since=0.0),
     "heartbeat": messages.Heartbeat(0.0),

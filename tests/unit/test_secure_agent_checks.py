@@ -23,7 +23,8 @@ from fedjury.protocol.secure import (
     SHARE,
 )
 from fedjury.secure import agent
-from fedjury.secure.agent import Least, Refusal, bits_of
+from fedjury.secure.agent import Least, Refusal
+from fedjury.secure.bits import bits_of, places_in
 from fedjury.secure.group import Lost, Step, told
 from fedjury.secure.keys import LOW_ORDER
 
@@ -229,7 +230,7 @@ def test_a_box_of_another_attempt_does_not_open():
 
 
 def without_own(masked, request):
-    return bits_of(set(agent.places_in(request.survivors, 12)) - {masked.shared.peers.place}, 12)
+    return bits_of(set(places_in(request.survivors, 12)) - {masked.shared.peers.place}, 12)
 
 
 UNMASK = {
@@ -268,7 +269,7 @@ def test_each_share_is_given_by_who_survives(unmasking):
     masked, request = unmasking
     answered, _ = agent.unmask(masked, request, None, LEAST)
     given = agent.pieces(answered.answer.shares, SHARE)
-    alive = agent.places_in(request.survivors, 12)
+    alive = places_in(request.survivors, 12)
     kinds = [
         "none" if not held else "mask" if share == held[SHARE:] else "key"
         for held, share in zip(masked.shares, given, strict=True)
@@ -289,7 +290,7 @@ def test_a_server_that_asks_for_both_shares_is_refused(unmasking):
     answered, _ = agent.unmask(masked, request, None, LEAST)
     assert agent.again(answered, replace(request)) == answered.answer
     assert agent.again(answered, request) == answered.answer
-    alive = set(agent.places_in(request.survivors, 12))
+    alive = set(places_in(request.survivors, 12))
     gone = (alive - {masked.shared.peers.place}).pop()
     for changed in (
         replace(request, survivors=bits_of(alive - {gone}, 12)),
@@ -308,7 +309,7 @@ def test_no_request_gets_both_shares(unmasking, survivors):
         answered, opened = agent.unmask(masked, replace(request, survivors=survivors), None, LEAST)
     except Refusal:
         return
-    alive = agent.places_in(survivors, 12)
+    alive = places_in(survivors, 12)
     assert masked.shared.peers.place in alive
     assert opened.survivors == survivors
     for one, held, share in zip(

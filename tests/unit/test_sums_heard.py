@@ -7,7 +7,7 @@ import pytest
 
 from fedjury.protocol.messages import Model, Phase, Round
 from fedjury.protocol.secure import SecureKeys, SecurePeers, UnmaskRequest
-from fedjury.secure.agent import bits_of
+from fedjury.secure.bits import bits_of
 from tools.chaos.sums_heard import SumsHeard
 
 FOUR = "ann", "bob", "eve", "joe"

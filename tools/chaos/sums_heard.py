@@ -11,7 +11,8 @@ from fedjury.protocol.messages import BadMessage, Candidate, Message, Model, Pha
 from fedjury.protocol.secure import MaskedUpdate, SecureKeys, SecurePeers, UnmaskRequest
 from fedjury.protocol.topics import USUAL
 from fedjury.round.secure_counts import FIRST
-from fedjury.secure.agent import base_of, places_in
+from fedjury.secure.agent import base_of
+from fedjury.secure.bits import places_in
 
 HEARD = Round, Model, Candidate, SecureKeys, SecurePeers, MaskedUpdate, UnmaskRequest
 """Messages that are of use."""
