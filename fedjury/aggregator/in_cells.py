@@ -135,4 +135,8 @@ def told_to_cells(settings: Settings) -> dict[str, Any]:
     """Return what ingest workers are told of a run; empty where there are none."""
     if not settings.cells.count:
         return {}
-    return {"partitions": settings.aggregation.partitions, "finite": settings.limits.finite}
+    return {
+        "partitions": settings.aggregation.partitions,
+        "finite": settings.limits.finite,
+        "agents": settings.limits.agents,
+    }

@@ -271,7 +271,9 @@ class Aggregator:
             self.cells.of,
             self.cells.cut_off,
         )
-        state = self.take(state, tick)
+        deadline, state = state.deadline, self.take(state, tick)
+        if state.deadline != deadline:  # the rule took its time before agents were asked
+            state = state.but(deadline=state.deadline + self._clock() - tick.now)
         for text in self.config.troubles():
             self._screen.say(text)
         self._screen.progress(state)
@@ -306,6 +308,8 @@ class Aggregator:
             return InvalidMessage(bad.agent, bad.reason, bad.kind is Update)
         finally:
             self._mind_connection()
+        if isinstance(message, get_args(CellUp)) and not self._has_cell(message):
+            return InvalidMessage(message.agent, Reason.NOT_SELECTED)
         match message:
             case Tally() | PartialSum() | GroupSum():
                 return message
@@ -342,6 +346,16 @@ class Aggregator:
             if message.evaluates:
                 self._can_evaluate.add(agent)
         return None
+
+    def _has_cell(self, message: CellUp) -> bool:
+        """Return whether a cell is one of the run's; say once if it is not."""
+        count = self.config.cells.count
+        if 1 <= message.cell <= count:
+            return True
+        self.connection.transport.notices.add(
+            f"cell {message.cell:,} speaks, and the run has {count:,} (cells.count)", "cells.count"
+        )
+        return False
 
     def _note_cell(self, message: CellPresence | CellWorker) -> InvalidMessage | None:
         """Note which agents a cell has; none, while nobody takes their updates."""

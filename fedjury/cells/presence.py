@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from fedjury.protocol.cells import EVALUATES, VOTES, CellPresence
+from fedjury.protocol.cells import EVALUATES, MAX_CELL_AGENTS, VOTES, CellPresence
 from fedjury.protocol.messages import Presence
+
+GRACE = 20.0
+"""Seconds that agents have to come back after their broker."""
 
 MOST_TOLD = 10_000
 """Agents that one message tells of."""
@@ -19,14 +22,36 @@ class CellAgents:
         self._came: dict[str, int] = {}
         self._left: dict[str, None] = {}
         self._whole = True
+        self._silent: set[str] = set()
+        """Who has not said that it is there since the broker is back."""
+        self._until = 0.0
+
+    def live(self, life: int) -> None:
+        """Tell all there is, as a worker of another life."""
+        self._life = life
+        self.tell_all()
+
+    def doubt(self, now: float) -> None:
+        """Wait for all to say again that they are there: who died with its broker left no will."""
+        self._silent, self._until = set(self.there), now + GRACE
+
+    def settle(self, now: float) -> None:
+        """Take for gone who has not said so for a while."""
+        if self._silent and now >= self._until:
+            for name in sorted(self._silent):
+                self.note(Presence(name, online=False, since=0.0))
+            self._silent = set()
 
     def note(self, message: Presence) -> None:
         """Note that an agent is there, or no longer."""
         name = message.agent
+        self._silent.discard(name)
         if not message.online:
             if self.there.pop(name, None) is not None:
                 self._came.pop(name, None)
                 self._left[name] = None
+            return
+        if name not in self.there and len(self.there) >= MAX_CELL_AGENTS:
             return
         abilities = VOTES * message.votes + EVALUATES * message.evaluates
         self._left.pop(name, None)

@@ -7,7 +7,7 @@ import numpy as np
 from fedjury.cells.kept import Kept
 from fedjury.cells.tallies import Tallies
 from fedjury.protocol.cells import PartialSum, SumRequest
-from fedjury.rules.sums import KINDS, Asked, added
+from fedjury.rules.sums import CLIPPED, KINDS, TRUSTED, Asked, added
 
 
 def answer(
@@ -20,7 +20,10 @@ def answer(
     if not len(where) or (request.round, request.attempt) != (asked.round, asked.attempt):
         return None
     taken = int(np.frombuffer(request.taken, "<u4")[where[0]])
-    if not 0 < taken <= len(tallies.row) or request.kind not in KINDS or not request.bound >= 0:
+    lacks = request.kind != CLIPPED and request.centre is None
+    if not 0 < taken <= len(tallies.row) or request.kind not in KINDS or lacks:
+        return None
+    if not 0 <= request.bound < np.inf or (request.kind == TRUSTED and not request.bound):
         return None
     without = np.frombuffer(request.without, "<u4").reshape(-1, 2)
     order = np.setdiff1d(np.arange(taken), without[without[:, 0] == cell, 1]).astype(np.int64)

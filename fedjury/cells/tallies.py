@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedjury.protocol import admission
-from fedjury.protocol.cells import Tally
+from fedjury.protocol.cells import MAX_CELL_AGENTS, Tally
 from fedjury.protocol.messages import Reason, Update
 
 MOST_TOLD = 10_000
@@ -34,6 +34,8 @@ class Tallies:
     """Which updates were admitted, in order of their arrival, and what was refused."""
 
     asked: Asked
+    most: int = MAX_CELL_AGENTS
+    """Updates that are admitted at the most."""
     row: dict[str, int] = field(default_factory=dict)
     """An agent's name -> its place in the order of arrival, which is its row."""
     samples: list[int] = field(default_factory=list)
@@ -58,6 +60,8 @@ class Tallies:
             return False
         if not asked.open:
             why = Reason.WRONG_PHASE
+        if why is None and len(self.row) >= self.most:
+            why = Reason.TOO_MANY
         if why is not None:
             self.refuse(why)
         return why is None
@@ -75,7 +79,8 @@ class Tallies:
         self.refused[why.value] += 1
         self.news = True
         asked = self.asked
-        if update and asked.open and agent in asked.called and agent not in self.row:
+        few = len(self.invalid) < MOST_TOLD
+        if update and few and asked.open and agent in asked.called and agent not in self.row:
             self.invalid.add(agent)
 
     def tell_again(self) -> None:

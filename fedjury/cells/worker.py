@@ -14,7 +14,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,13 @@ from fedjury.cells.masked import MaskedGroups
 from fedjury.cells.presence import CellAgents
 from fedjury.cells.sums import answer
 from fedjury.cells.tallies import Asked, Tallies
-from fedjury.protocol.cells import CellWorker, GroupSumRequest, PartialSum, SumRequest
+from fedjury.protocol.cells import (
+    MAX_CELL_AGENTS,
+    CellWorker,
+    GroupSumRequest,
+    PartialSum,
+    SumRequest,
+)
 from fedjury.protocol.checks import Limits
 from fedjury.protocol.messages import (
     AggregatorPresence,
@@ -38,6 +44,7 @@ from fedjury.protocol.messages import (
 )
 from fedjury.protocol.secure import MaskedUpdate
 from fedjury.protocol.transport.connection import Connection
+from fedjury.rules.partitions import is_count
 
 TELL_EVERY = 0.05
 """Seconds between two tallies, or two messages about who is there, at the least."""
@@ -54,6 +61,7 @@ KINDS = (
     Update,
     MaskedUpdate,
     Presence,
+    CellWorker,
     SumRequest,
     GroupSumRequest,
     AggregatorPresence,
@@ -61,9 +69,13 @@ KINDS = (
 """What it is told."""
 
 
-def number_of(said: SumRequest | PartialSum) -> tuple[int, int, int]:
-    """Return which request it is, or answers."""
-    return said.round, said.attempt, said.number
+def same(one: SumRequest, other: SumRequest) -> bool:
+    """Say whether two requests ask for the same, in all that they say."""
+    if replace(one, centre=None) != replace(other, centre=None):
+        return False
+    if one.centre is None or other.centre is None:
+        return one.centre is other.centre
+    return np.array_equal(one.centre, other.centre)
 
 
 def life_now() -> int:
@@ -92,11 +104,16 @@ class IngestWorker:
     ) -> None:
         """``clock``: tells seconds, from whenever. ``life``: see ``fedjury.protocol.cells``."""
         self.connection, self.place = connection, place
-        self.life = life_now() if life is None else life
+        self.life = self.begun = life_now() if life is None else life
+        self._followed = False
         self._clock = clock
         self._manifest: Manifest | None = None
         self._round: Round | None = None
+        self._most = MAX_CELL_AGENTS
+        """Updates that are kept at the most: of as many agents as a run may have."""
         self._connected = False
+        self._echo: Round | None = None
+        """What was said so, until it is heard here as well."""
         self._said_again = False
         """Whether the cell was asked, since it is connected, for what may have been lost before."""
         self._kept: Kept | None = None
@@ -108,8 +125,8 @@ class IngestWorker:
         self._stopped = False
         self._lock = threading.Lock()
         """Held by who writes updates, and by who reads them."""
-        self._answer: PartialSum | None = None
-        """The last answer to a request for a sum; a broker that is killed may have lost it."""
+        self._answered: tuple[SumRequest, PartialSum] | None = None
+        """The last request for a sum, and its answer, which a broker that is killed may lose."""
 
     def begin(self) -> None:
         """Connect, and say so."""
@@ -161,6 +178,7 @@ class IngestWorker:
         connected = self.connection.connected
         if connected and not self._connected:
             self._said_again = False
+            self.agents.doubt(self._clock())
         self._connected = connected
 
     def _take(self, timeout: float) -> bool:
@@ -187,6 +205,8 @@ class IngestWorker:
                 self._note_round(message)
             case Manifest():
                 self._note_manifest(message)
+            case CellWorker() if message.cell == self.place.cell:
+                self._follow(message)
             case SumRequest():
                 self._note_request(message)
             case GroupSumRequest() if message.cell == self.place.cell:
@@ -196,14 +216,26 @@ class IngestWorker:
                 if self.tallies is not None:
                     self.tallies.tell_again()
 
-    def _note_manifest(self, manifest: Manifest) -> None:
-        if manifest == self._manifest:
+    def _follow(self, said: CellWorker) -> None:
+        """Be later than the worker before, whatever the clock of its machine said."""
+        if self._followed or said.life < self.life or said.life == self.begun:
             return
-        self._manifest = manifest
+        self._followed, self.life = True, said.life + 1
+        self.agents.live(self.life)
+        self.connection.publish(CellWorker(self.place.cell, online=True, life=self.life))
+        if self.tallies is not None:
+            self.tallies.tell_again()
+
+    def _note_manifest(self, manifest: Manifest) -> None:
+        partitions = manifest.cells.get("partitions", 1)
+        most = manifest.cells.get("agents", MAX_CELL_AGENTS)
+        usable = type(partitions) is int and type(most) is int and is_count(partitions)
+        if manifest == self._manifest or not usable:
+            return
+        self._manifest, self._most = manifest, most
         finite = bool(manifest.cells.get("finite", True))
         limits = Limits(manifest.parameters, manifest.max_bytes, finite)
         self.connection.transport.decoder.limit(limits)
-        partitions = int(manifest.cells.get("partitions", 1))
         with self._lock:
             if self._kept is not None:
                 self._kept.close()
@@ -213,7 +245,12 @@ class IngestWorker:
             self._note_round(self._round)
 
     def _note_round(self, told: Round) -> None:
-        before, self._round = self._round, told
+        if told == self._echo:
+            self._echo = None
+            if self._round is not None and self._round != told:  # it stands over a newer one now
+                self.connection.publish(self._round)
+                return
+        self._round = told
         if self._manifest is None or self._kept is None:
             return
         masked = bool(self._manifest.secure)  # then no update comes by itself
@@ -221,14 +258,14 @@ class IngestWorker:
         asked = Asked(told.round, told.attempt, told.version, told.trains, taking)
         if self.tallies is None or self.tallies.asked[:3] != asked[:3]:
             with self._lock:
-                self.tallies = Tallies(asked)
+                self.tallies = Tallies(asked, self._most)
                 self._kept.clear(0 if masked else len(self.agents.there))
             self.masked = MaskedGroups(asked[:2])
-        elif before == told and asked.open:
+        elif asked.open:  # said once more: who says so may know nothing
             self.tallies.tell_again()
         self.tallies.asked = asked
         if not self._said_again and asked.open:
-            self._said_again = True
+            self._said_again, self._echo = True, told
             self.connection.publish(self._manifest)
             self.connection.publish(told)
 
@@ -248,14 +285,17 @@ class IngestWorker:
     def _note_request(self, request: SumRequest) -> None:
         if self.tallies is None or self._kept is None:
             return
-        if self._answer is None or number_of(self._answer) != number_of(request):
-            cell, life = self.place.cell, self.life
-            self._answer = answer(request, cell, life, self.tallies, self._kept)
-        if self._answer is not None:
-            self.connection.publish(self._answer)
+        if self._answered is not None and same(request, self._answered[0]):
+            self.connection.publish(self._answered[1])
+            return
+        found = answer(request, self.place.cell, self.life, self.tallies, self._kept)
+        if found is not None:
+            self._answered = request, found
+            self.connection.publish(found)
 
     def _tell(self) -> None:
         self._told_at = self._clock()
+        self.agents.settle(self._told_at)
         while (news := self.agents.next()) is not None:
             self.connection.publish(news)
         while (group := self.masked.next(self.place.cell, self.life)) is not None:

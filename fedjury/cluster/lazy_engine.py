@@ -48,7 +48,7 @@ class LazyEngine:
             try:
                 ray_engine.connect(self._address, machine, self._run)
             except ConnectionError as why:
-                raise WorkerLost(0) from why
+                raise WorkerLost(0, str(why)) from why
             self._connected = True
         if self._engine is None:
             self._engine = ray_engine.engine(self._workers)

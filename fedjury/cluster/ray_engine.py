@@ -65,7 +65,7 @@ class RayEngine:
         given = [some.result if isinstance(some, Call) else some for some in arguments]
         try:
             return Call(worker, self._actors[worker].call.remote(method, *given))
-        except Exception:  # Ray's own way to say that an actor has ended and will not come back
+        except exceptions.RayError:  # an actor has ended and will not come back
             return Call(worker, None)
 
     def result(self, call: Call) -> Any:

@@ -16,6 +16,9 @@ from fedjury.cluster.folder import ClusterError
 ALONE = "127.0.0.2"
 """This machine for itself. Ray takes 127.0.0.1 for any of its outer addresses."""
 
+PREFIX = "fjr-"
+"""How the name of the folder of Ray's own files begins."""
+
 STARTED = b"Ray runtime started"
 """What a node says as soon as it is there."""
 
@@ -71,8 +74,9 @@ def node(host: str, address: str, own: Path, options: Mapping[str, object]) -> l
 
 
 def _start(host: str, own: Path, options: Mapping[str, object]) -> list[str]:
-    program = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
-    quiet = ["--disable-usage-stats", "--include-log-monitor=false", "--log-color=false"]
+    # Folders of what its actors start are in its own: nobody else removes those of who is killed.
+    program = ["env", f"TMPDIR={own}", sys.executable, "-m", "ray.scripts.scripts", "start"]
+    quiet = ["--block", "--disable-usage-stats", "--include-log-monitor=false", "--log-color=false"]
     where = [f"--node-ip-address={host}", f"--temp-dir={own}"]
     chosen = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     return [*program, *quiet, *where, *chosen]
@@ -80,7 +84,13 @@ def _start(host: str, own: Path, options: Mapping[str, object]) -> list[str]:
 
 def own_folder() -> Path:
     """Make a folder for Ray's own files; its path is short, as sockets are in it."""
-    return Path(tempfile.mkdtemp(prefix="fjr-"))
+    return Path(tempfile.mkdtemp(prefix=PREFIX))
+
+
+def remove(own: Path) -> None:
+    """Remove Ray's own files, and no others, of a cluster that was killed."""
+    if own.name.startswith(PREFIX):
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def keep_logs(own: Path, logs: Path) -> None:

@@ -177,11 +177,13 @@ class Cluster:
     def stop(self) -> None:
         """End all programs, the last first, and what is left of those that they had started."""
         started = [process for some in self.started() for process in some]
-        for program in reversed(self._programs):
-            program.stop(2 * GOODBYE if program.name == "supervisor" else GOODBYE)
-        end(started, 2.0)
-        ray_nodes.keep_logs(self._own, self.plan.folder.logs)
-        self.plan.folder.forget()
+        try:
+            for program in reversed(self._programs):
+                program.stop(2 * GOODBYE if program.name == "supervisor" else GOODBYE)
+        finally:  # whoever asks twice does not want to wait
+            end(started, 2.0)
+            ray_nodes.keep_logs(self._own, self.plan.folder.logs)
+            self.plan.folder.forget()
 
     def started(self) -> tuple[list[Known], list[Known]]:
         """Return the programs, and all that they have started."""
@@ -305,6 +307,8 @@ def up(plan: Plan, say: Say, show: Say) -> None:
         raise ClusterError(
             f"{len(left)} processes of a cluster of {folder.path} are left: fedjury cluster down"
         )
+    if state and state.own:  # of a cluster that was killed
+        ray_nodes.remove(Path(state.own))
     folder.forget()
     folder.make()
     if plan.token is None:

@@ -122,6 +122,12 @@ def number(key: str, value: Any, _: Limits) -> float:
     return float(value)
 
 
+def moment(key: str, value: Any, limits: Limits) -> float:
+    """Take a time of day, in seconds since 1970."""
+    in_range(key, 0 <= number(key, value, limits) < 1e11)
+    return float(value)
+
+
 def values(key: str, value: Any, limits: Limits) -> dict[str, float]:
     """Take what was measured, by name."""
     typed(key, value, dict)

@@ -277,8 +277,8 @@ SCHEMA: dict[type[Message], dict[str, Check]] = {
         "votes": checks.truth,
         "evaluates": checks.truth,
     },
-    AggregatorPresence: {"online": checks.truth, "since": checks.number, "partition": checks.words},
-    Heartbeat: {"since": checks.number},
+    AggregatorPresence: {"online": checks.truth, "since": checks.moment, "partition": checks.words},
+    Heartbeat: {"since": checks.moment},
     CellLink: {"cell": checks.count, "online": checks.truth},
     CellMember: {
         "cell": checks.count,

@@ -15,11 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from fedjury.protocol.cells import GroupSum, PartialSum, SumRequest, Tally, listed
-from fedjury.protocol.messages import Reason
+from fedjury.protocol.messages import MAX_COUNT, Decline, Reason
 from fedjury.round.aggregate import aggregate, context_of
+from fedjury.round.announcement import announcement
 from fedjury.round.answers import Step, count_invalid
 from fedjury.round.collect.tallied import Tallied
-from fedjury.round.effects import CountInvalid, Publish
+from fedjury.round.effects import CountInvalid, Effect, Publish
+from fedjury.round.selection import unasked
 from fedjury.round.state import Aggregated, Gathered, RoundConfig, State, Summing, Tick, Training
 from fedjury.rules.partitions import WorkerLost
 from fedjury.rules.sums import Asked, Known, Total
@@ -52,16 +54,37 @@ def counted(state: State, cell: str, refused: Mapping[str, int]) -> Step:
     return state.but(invalid=invalid), [CountInvalid(cell, Reason(min(refused)), invalid)]
 
 
-def worker_replaced(state: State, tally: Tally, config: RoundConfig) -> Step:
-    """Go back to collecting where a cell's worker is another: what it was asked for is gone."""
+def tally_in_summing(state: State, tally: Tally, config: RoundConfig) -> Step:  # noqa: ARG001
+    """Note what a cell tells; go back to collecting if what it was asked for is gone.
+
+    That is where its worker is another. What is told of late changes nothing of what was asked for,
+    but must be known if the round goes back: a cell tells each thing once.
+    """
     phase = state.phase
     assert isinstance(phase, Summing)
-    told = phase.tallied.cells.get(tally.cell)
-    known = told is None or tally.life <= told.life or tally.cell in phase.sums
-    if known or (tally.round, tally.attempt) != (state.round, state.attempt):
+    assert isinstance(phase.training.updates, Tallied)
+    if (tally.round, tally.attempt) != (state.round, state.attempt):
         return state, []
-    again = phase.training.but(updates=phase.tallied.without((tally.cell,)), settled=None)
-    return take_tally(state.but(phase=again, requests=phase.number), tally, config)
+    told = phase.tallied.cells.get(tally.cell)
+    updates, refused = phase.training.updates.with_tally(tally)
+    training = phase.training.but(updates=updates, settled=None)
+    gone = told is not None and tally.life > told.life and tally.cell in phase.places
+    if gone:
+        state = state.but(phase=training, requests=phase.number)
+    else:
+        state = state.but(phase=phase.but(training=training))
+    return counted(state, tally.agent, refused)
+
+
+def decline_in_summing(state: State, event: Decline, config: RoundConfig) -> Step:  # noqa: ARG001
+    """Note that an agent sits the round out, should it be collected again."""
+    phase = state.phase
+    assert isinstance(phase, Summing)
+    if why := unasked(state, event, state.selected):
+        return count_invalid(state, event.agent, why)
+    training = phase.training.but(declined=phase.training.declined | {event.agent})
+    declined = state.declined | {event.agent}
+    return state.but(phase=phase.but(training=training), declined=declined), []
 
 
 def take_sum(state: State, said: PartialSum, config: RoundConfig) -> Step:  # noqa: ARG001
@@ -88,10 +111,12 @@ def too_late(state: State, said: Tally | PartialSum | GroupSum, config: RoundCon
 
 def with_rows(
     state: State, gathered: Gathered, tick: Tick, config: RoundConfig
-) -> tuple[State, Aggregated | None]:
+) -> tuple[State, Aggregated | None, list[Effect]]:
     """Return what the rule makes of rows that stay with the workers of their cells.
 
-    None where a worker is lost meanwhile: then its cell is collected again.
+    None where a worker is lost meanwhile: then its cell is collected again, and all are told of
+    the round once more, so that they tell again what they have. Where that does not help for a
+    while there is no candidate, and the result says why.
     """
     phase, names = state.phase, gathered.contributions.names
     assert isinstance(phase, Training)
@@ -101,11 +126,18 @@ def with_rows(
         if names:
             key, taken = (state.round, state.attempt), phase.updates.rows(names)
             gathered = gathered.but(rows=config.rows(key, taken, len(state.weights)))
-        return state, aggregate(state, gathered, config)
+        return state, aggregate(state, gathered, config), []
+    except ValueError as why:
+        return state, aggregate(state, gathered.but(problem=str(why)), config), []
     except WorkerLost as lost:
+        since = tick.now if phase.lost is None else phase.lost
+        if tick.now >= since + config.cells.seconds:
+            problem = f"the updates that cells keep cannot be had: {lost}"
+            return state, aggregate(state, gathered.but(problem=problem), config), []
         kept = phase.updates.without((lost.worker + 1,))  # workers are those of the cells, in order
-        phase, deadline = phase.but(updates=kept, settled=None), tick.now + config.cells.seconds
-        return state.but(phase=phase, deadline=deadline), None
+        phase = phase.but(updates=kept, settled=None, lost=since)
+        state = state.but(phase=phase, deadline=since + config.cells.seconds)
+        return state, None, [Publish(announcement(state, config))]
 
 
 class Summed(NamedTuple):
@@ -136,7 +168,8 @@ def asked_first(state: State, gathered: Gathered, tick: Tick, config: RoundConfi
     if not isinstance(wanted, Asked):
         return Summed(state, [], gathered.but(made=wanted))
     places = phase.updates.places(names)
-    number = state.requests + 1
+    # A restarted aggregator asks for other sums: none of its requests has the number of one before.
+    number = max(state.requests + 1, int(tick.time) % MAX_COUNT)
     summing = Summing(gathered, phase, phase.updates, known, places, wanted, number=number)
     return requested(state, summing, tick, config)
 
@@ -198,7 +231,8 @@ def waits(state: State) -> Summed:
 
 def _without(state: State, phase: Summing, silent: Iterable[int], tick: Tick) -> Summed:
     """Collect without the cells that do not answer, and close that at once."""
-    kept = phase.tallied.without(tuple(silent))
+    assert isinstance(phase.training.updates, Tallied)
+    kept = phase.training.updates.without(tuple(silent))
     training = phase.training.but(updates=kept)
     return Summed(state.but(phase=training, deadline=tick.now, requests=phase.number), [])
 

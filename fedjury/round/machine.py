@@ -170,8 +170,9 @@ def collect(state: State, tick: Tick, config: RoundConfig) -> Step:
 
 def _of_rows(before: State, state: State, tick: Tick, config: RoundConfig) -> Step:
     """Make the candidate of rows in cells; go on collecting, as before, if a worker is lost."""
-    again, made = cells.with_rows(before, gather(state, tick, config), tick, config)
-    return (again, []) if made is None else _made(state, made, tick, config)
+    gathered = gather(state, tick, config)
+    again, made, effects = cells.with_rows(before, gathered, tick, config)
+    return (again, effects) if made is None else _made(state, made, tick, config)
 
 
 def sum_up(state: State, tick: Tick, config: RoundConfig) -> Step:
@@ -392,8 +393,9 @@ TABLE: Mapping[tuple[type[RoundPhase], type[Event]], Callable[..., Step]] = {
     (Training, PartialSum): cells.too_late,
     (Training, GroupSum): secure.take_group_sum,
     (Training, Tick): collect,
-    (Summing, Tally): cells.worker_replaced,
+    (Summing, Tally): cells.tally_in_summing,
     (Summing, PartialSum): cells.take_sum,
+    (Summing, Decline): cells.decline_in_summing,
     (Summing, Tick): sum_up,
     (JudgingAndTraining, Update): take_update,
     (JudgingAndTraining, Vote): vote_in_training,

@@ -22,6 +22,7 @@ from fedjury.round.state import (
     JudgingAndTraining,
     RoundConfig,
     State,
+    Summing,
     Tick,
     Training,
     Voting,
@@ -66,6 +67,8 @@ def postponed(state: State, tick: Tick, config: RoundConfig) -> Step:
     phase = state.phase
     voting = isinstance(phase, Voting | VotingOnGroups)
     left = (config.validation if voting else config.collect).seconds
+    if isinstance(phase, Summing):
+        left = config.cells.seconds
     if isinstance(phase, Training | Voting):
         phase = phase.but(secure=phase.secure and secure.postponed(phase.secure))
     if isinstance(phase, Training):

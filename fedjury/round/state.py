@@ -180,6 +180,8 @@ class Training(Replaceable):
     """Why the collect strategy has failed; empty if it has not."""
     secure: SecureRound | None = None
     """The groups under secure aggregation, where no update comes by itself."""
+    lost: float | None = None
+    """Since when a worker is lost that keeps updates of a cell, in seconds of the round's clock."""
 
 
 @dataclass(frozen=True)

@@ -76,13 +76,13 @@ def columnwise(function: F) -> F:
 class WorkerLost(NotTheirs):
     """A worker that held partitions has ended, and what it held is gone."""
 
-    def __init__(self, worker: int) -> None:
-        """``worker``: its number, from 0."""
-        super().__init__(worker)
-        self.worker = worker
+    def __init__(self, worker: int, why: str = "") -> None:
+        """``worker``: its number, from 0. ``why``: what else there is to say, for people."""
+        super().__init__(worker, why)
+        self.worker, self.why = worker, why
 
     def __str__(self) -> str:
-        return f"worker {self.worker} is lost, and the updates that it held"
+        return self.why or f"worker {self.worker} is lost, and the updates that it held"
 
 
 MOST = 1024
@@ -172,6 +172,11 @@ def places(d: int, count: int) -> list[slice]:
     return [slice(part * d // count, (part + 1) * d // count) for part in range(count)]
 
 
+def is_count(count: int) -> bool:
+    """Say whether there can be so many partitions: a power of two, ``MOST`` at the most."""
+    return 1 <= count <= MOST and count & (count - 1) == 0
+
+
 def cut(updates: Matrix, count: int) -> LocalPartitions:
     """Cut updates (n, d) into so many partitions.
 
@@ -180,7 +185,7 @@ def cut(updates: Matrix, count: int) -> LocalPartitions:
     ValueError
         If the count is no power of two from 1 to ``MOST``.
     """
-    if not (1 <= count <= MOST and count & (count - 1) == 0):
+    if not is_count(count):
         raise ValueError(f"partitions must be a power of two from 1 to {MOST:,}, not {count}")
     return LocalPartitions(read_only(updates), count)
 

@@ -25,7 +25,6 @@ import numpy.typing as npt
 
 from fedjury.learning.arrays import Matrix, Vector
 from fedjury.rules.blocks import BLOCK, narrow
-from fedjury.rules.fltrust import along_server
 from fedjury.rules.partitions import Partitions, by_column
 from fedjury.rules.rule import Context, Samples
 
@@ -37,6 +36,9 @@ BITS = 32
 
 ROOM = 62
 """Bits of a sum at the most: one less than an int64 has beside its sign."""
+
+PIECE = 4096
+"""Columns of a row that are multiplied at a time."""
 
 EXACT = 53
 """Bits of the whole numbers that float64 adds up without rounding."""
@@ -143,7 +145,7 @@ def added(updates: Partitions, samples: Samples, norms: Wide, asked: Asked) -> T
         return Total(values, int(known.sum()))
     safe = np.where(known & (norms > 0), norms, 1)
     with np.errstate(all="ignore"):
-        along = updates.total(along_server, centre) / safe / asked.bound
+        along = updates.total(along_centre, centre) / safe / asked.bound
     trust = np.minimum(np.where(known & (norms > 0) & (along > 0), along, 0), 1)
     values = updates.columns(
         whole_sum, trust * asked.bound / safe / unit(asked), None, asked.bits, 1
@@ -194,7 +196,29 @@ def from_centre(part: Matrix, first: int, centre: Wide) -> Wide:  # noqa: ARG001
     for start in range(0, len(part), height):
         with np.errstate(all="ignore"):
             block = part[start : start + height] - centre
-            result[start : start + height] = np.einsum("nd,nd->n", block, block)
+            result[start : start + height] = in_pieces(block, block)
+    return result
+
+
+def along_centre(part: Matrix, first: int, centre: Wide) -> Wide:  # noqa: ARG001
+    """Return the products (n,) of a partition's rows with a vector (w,)."""
+    with np.errstate(all="ignore"):
+        return in_pieces(part, centre)
+
+
+def in_pieces(rows: npt.NDArray[Any], others: Wide) -> Wide:
+    """Return the products (n,) of rows with others, (n, w) or (w,).
+
+    Piece by piece of so few columns that the sum of a row does not depend on which rows are beside
+    it: then no cell makes another sum of it than the next.
+    """
+    result = np.zeros(len(rows))
+    for start in range(0, rows.shape[1], PIECE):
+        piece = slice(start, start + PIECE)
+        if others.ndim == 1:
+            result += np.einsum("nd,d->n", rows[:, piece], others[piece], dtype=np.float64)
+        else:
+            result += np.einsum("nd,nd->n", rows[:, piece], others[:, piece])
     return result
 
 

@@ -548,7 +548,7 @@ class Board:
         self.hub, self.agents = MemoryTransport(broker, "lab"), MemoryTransport(broker, "lab")
         self.hub.connections = connections
         self.agents.join("ear", Round, presence=False)
-        said = policy(collect_seconds=10, **changes)
+        said = policy(collect_seconds=10, **{"sampling.names": 0}, **changes)  # needs no key
         link = Connection(self.hub, "aggregator")
         self.aggregator = Aggregator(link, said, None, self.screen, clock=self.seconds)
         self.look = lambda: self.now

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.cells import CellFederation
 from support.federation import Federation, one_thread, settings_of  # noqa: F401 - a fixture
 
 from fedjury.aggregator.in_cells import sums_of
+from fedjury.cells.presence import CellAgents
 from fedjury.protocol import codec
 from fedjury.protocol.cells import PartialSum, SumRequest, Tally
-from fedjury.protocol.messages import Update
-from fedjury.round.state import Summing, Training
+from fedjury.protocol.messages import Presence, Update
+from fedjury.round.state import Summing, Training, Voting
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -213,3 +216,103 @@ def test_a_sum_that_a_broker_has_lost_is_said_again(undisturbed, tmp_path):
     federation.edges[1].publish(topic, federation.broker.retained[topic], retain=True)
     federation.run()
     assert bits(federation) == bits(undisturbed)
+
+
+@pytest.mark.parametrize("cells", [1, 2])
+def test_an_aggregator_killed_while_agents_vote_waits_for_nobody(cells, tmp_path):
+    """Cells tell it again, so that the round ends at once and in its first attempt."""
+    federation = CellFederation(tmp_path, cells=cells, **CLIPPED)
+    federation.begin()
+    federation.run(lambda state: state.round == 2 and isinstance(state.phase, Voting))
+    federation.crash()
+    federation.begin()
+    before = federation.seconds()
+    federation.run(lambda state: state.round == 3)
+    assert federation.seconds() - before < 5
+    federation.run()
+    assert [record.attempt for record in federation.records] == [1, 1, 1]
+    assert [record.updates for record in federation.records] == [20, 20, 20]
+
+
+def test_an_aggregator_that_knows_more_after_a_kill_is_given_another_sum(tmp_path):
+    """It asks the same cell for more updates, and with another bound, than before."""
+    federation = CellFederation(tmp_path, cells=2, collect__threshold=14, **CLIPPED)
+    federation.begin()
+    federation.run(lambda state: state.round == 2)
+    kinds_lost(federation, 2, {PartialSum})
+    federation.run(lambda state: isinstance(state.phase, Summing))
+    federation.crash()
+    kinds_lost(federation, 2, ())
+    settings = federation.settings
+    collect = settings.collect.replaced(threshold=0)
+    federation.settings = settings.replaced(collect=collect)
+    federation.begin()
+    federation.run(lambda state: state.round == 3)
+    assert federation.records[1].updates == 20
+
+
+def test_what_cells_tell_while_sums_are_asked_for_is_known_when_the_round_goes_back(tmp_path):
+    """A cell tells each thing once: two agents that came late are not waited for in vain."""
+    federation = CellFederation(tmp_path, cells=2, collect__threshold=18, **CLIPPED)
+    federation.begin()
+    federation.run(lambda state: state.round == 2)
+    kinds_lost(federation, 2, {PartialSum})
+    federation.run(lambda state: isinstance(state.phase, Summing))
+    for _ in range(40):
+        federation.turn()
+    kinds_lost(federation, 2, ())
+    federation.replace_worker(2)
+    before = federation.seconds()
+    federation.run(lambda state: state.round == 3)
+    assert federation.seconds() - before < 5
+    assert federation.records[1].updates >= 18
+
+
+def test_a_cell_that_the_run_does_not_have_changes_nothing(undisturbed, tmp_path):
+    """It is told of once, and what it says is refused, whatever names it gives."""
+    federation = CellFederation(tmp_path, cells=2, **CLIPPED)
+    federation.begin()
+    federation.run(lambda state: state.round == 2 and isinstance(state.phase, Training))
+    everybody = " ".join(sorted(federation.state.selected))
+    for cell in (0, 3, 77):
+        tally = Tally(cell, 5, 2, 1, 0, everybody, bytes(4 * 20), bytes(8 * 20))
+        federation.broker.publish(federation.topics.of("lab", tally), codec.encode(tally))
+    federation.run()
+    assert bits(federation) == bits(undisturbed)
+    assert federation.records[1].traffic.invalid_messages == {"not_selected": 3}
+    assert [text for text in federation.screen.said if "cells.count" in text] == [
+        "cell 0 speaks, and the run has 2 (cells.count)"
+    ]
+
+
+def test_hostile_manifests_and_requests_end_no_worker(tmp_path):
+    """What no aggregator would say is ignored, and the last round is as any other."""
+    federation = CellFederation(tmp_path, cells=2, **CLIPPED)
+    federation.begin()
+    federation.run(lambda state: state.round == 2 and isinstance(state.phase, Training))
+    edge, topics = federation.edges[0], federation.topics
+    manifest = federation.workers[0]._manifest
+    for partitions in ("abc", 0, 3, 1e308, True):
+        odd = replace(manifest, cells={"partitions": partitions})
+        edge.publish(topics.of("lab", odd), codec.encode(odd))
+    one = b"\1\0\0\0"
+    for kind in ("trusted", "centred", "clipped", "none"):
+        request = SumRequest(2, 1, 9, one, one, b"", kind, 1e308, 62, 2**31 - 1)
+        edge.publish(topics.of("lab", request), codec.encode(request))
+    federation.run()
+    assert federation.records[-1].updates == 20
+
+
+def test_agents_that_died_with_their_broker_are_offline_after_a_while():
+    """Its last wills died with it: who has not said again that it is there counts as gone."""
+    agents = CellAgents(1, 5)
+    for name in "ab":
+        agents.note(Presence(name, online=True, since=0.0))
+    agents.next()
+    agents.doubt(100.0)
+    agents.note(Presence("a", online=True, since=0.0))
+    agents.settle(119.0)
+    assert agents.next() is None
+    agents.settle(120.0)
+    assert agents.next().left == "b"
+    assert list(agents.there) == ["a"]

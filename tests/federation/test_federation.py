@@ -447,6 +447,22 @@ def test_a_flood_does_not_stop_the_clock(tmp_path):
     assert turns >= 2 * 0.5 / (4 * STEP)  # a turn looks at the clock four times at most
 
 
+@pytest.mark.parametrize("voting", [{}, VOTING])
+def test_the_time_that_a_rule_takes_is_not_the_agents(tmp_path, voting):
+    """It takes longer than agents have for updates or votes; none of theirs is missed for that."""
+    slow = Federation(tmp_path, **voting, run__rounds=4, collect__seconds=3, validation__seconds=3)
+    aggregator = slow.begin()
+    rule = aggregator.config.rule
+
+    def slowly(*arguments):
+        slow.let_pass(7.0)
+        return rule(*arguments)
+
+    aggregator.config = replace(aggregator.config, rule=slowly)
+    slow.run()
+    assert [(r.updates, r.attempt, r.votes.replaced) for r in slow.records] == [(20, 1, ())] * 4
+
+
 def test_refusals_are_told_once_a_second(tmp_path):
     """A flood of garbage does not become a flood of ours."""
     run = Federation(tmp_path, run__rounds=1)

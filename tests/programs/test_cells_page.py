@@ -19,8 +19,12 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
 
 SMALL = {"fedjury serve": "--rounds 2 --validators 3"}
 
-SECTION = PAGE.read_text(encoding="utf-8").partition("\n## Cells\n")[2].partition("\n## ")[0]
-BLOCKS = re.findall(r"^```\n(fedjury .*?)^```$", SECTION, re.MULTILINE | re.DOTALL)
+TEXT = PAGE.read_text(encoding="utf-8")
+SECTIONS = [
+    TEXT.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    for title in ("Cells", "Cells that keep their updates")
+]
+BLOCKS = re.findall(r"^```\n(fedjury .*?)^```$", "".join(SECTIONS), re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def machine():
 @needs_a_machine
 @pytest.mark.timeout(300)
 @pytest.mark.slow
-@pytest.mark.parametrize("block", BLOCKS, ids=["plain", "tls"])
+@pytest.mark.parametrize("block", BLOCKS, ids=["plain", "tls", "keeping"])
 def test_a_stranger_starts_cells_from_the_page(machine, block):
     """Brokers, agents and aggregator find each other, and all agents are in every round."""
     fleets = []
@@ -46,13 +50,15 @@ def test_a_stranger_starts_cells_from_the_page(machine, block):
         if broker := re.fullmatch(r"\(cd (\S+) && (.*)\)", command):
             machine.start(broker[2], machine.folder / broker[1])
             time.sleep(0.2)
+        elif command.startswith("fedjury ingest"):
+            machine.start(command)
         elif line != command:
             fleets.append(machine.start(command))
         else:
             said = machine.end_of(machine.start(" ".join([command, *small])))
     for fleet in fleets:
         machine.end_of(fleet)
-    machine.stop("mosquitto")
+    machine.stop("fedjury ingest", "mosquitto")
     folder = machine.folder / re.search(r"done: .*; (\S+)/", said)[1]
     expected = 100 * len(fleets)
     assert [(r.selected, r.updates) for r in read_records(folder)] == [(expected, expected)] * 2
@@ -60,4 +66,4 @@ def test_a_stranger_starts_cells_from_the_page(machine, block):
 
 def test_there_are_commands_on_the_page():
     """The test above has something to type."""
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 3

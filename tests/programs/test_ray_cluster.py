@@ -9,11 +9,11 @@ import time
 from importlib.util import find_spec
 
 import pytest
-from support.machines import Machines, lacking
 
 from fedjury.aggregator.store import read_records
 from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.cluster.folder import Folder
+from tools.chaos.machines import Machines, lacking
 
 ADDRESS = "10.77.0.1:6390"
 AGENTS = 60

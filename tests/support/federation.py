@@ -143,6 +143,10 @@ class Federation:
         """Look at the clock, by which time goes on."""
         return next(self._looks) * STEP
 
+    def let_pass(self, seconds: float) -> None:
+        """Let so much time go by while nobody looks at the clock."""
+        self._looks = itertools.count(next(self._looks) + round(seconds / STEP))
+
     def turn(self) -> State:
         """Let the aggregator take one message, and every fleet all that it has."""
         if self.inbox_order is not None:

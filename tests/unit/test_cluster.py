@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from dataclasses import replace
 
@@ -232,6 +233,16 @@ def test_ray_needs_a_token_and_tells_nobody(tmp_path):
     assert wanted | {"--disable-usage-stats", "--num-cpus=2", "--block"} <= {*first}
     another = ray_nodes.node("10.0.0.2", "10.0.0.1:6390", tmp_path, {})
     assert {"--address=10.0.0.1:6390", "--node-ip-address=10.0.0.2"} <= {*another}
+
+
+def test_what_a_killed_cluster_has_left_is_removed_and_nothing_else(tmp_path, monkeypatch):
+    """Folders of Ray are known by their name; whatever a damaged file names stays."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    own, other = ray_nodes.own_folder(), tmp_path / "other"
+    other.mkdir()
+    ray_nodes.remove(own)
+    ray_nodes.remove(other)
+    assert (own.exists(), other.exists()) == (False, True)
 
 
 def test_logs_of_ray_are_kept_beside_the_others(tmp_path):

@@ -300,6 +300,7 @@ names = st.text(st.sampled_from("Az09_-"), min_size=1, max_size=64)
 texts = st.text(max_size=200)
 counts = st.integers(0, 2**31 - 1)
 numbers = st.floats(-1e308, 1e308)
+moments = st.floats(0, 1e10)
 vectors = arrays(
     np.float32,
     st.integers(0, 300),
@@ -499,8 +500,8 @@ MESSAGES = {
         GroupSum, counts, counts, counts, counts, counts, st.just(bytes(32)), pieces(1), pieces(1)
     ),
     Presence: st.builds(Presence, names, st.booleans(), numbers, st.booleans(), st.booleans()),
-    AggregatorPresence: st.builds(AggregatorPresence, st.booleans(), numbers, names),
-    Heartbeat: st.builds(Heartbeat, numbers),
+    AggregatorPresence: st.builds(AggregatorPresence, st.booleans(), moments, names),
+    Heartbeat: st.builds(Heartbeat, moments),
     RoundLog: st.builds(RoundLog, records),
     InvalidLog: st.builds(
         InvalidLog,

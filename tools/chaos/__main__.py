@@ -56,7 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with Harness(lambda text: say(f"  {text}")) as harness:
             for name in names:
-                if times := times_of(FAULTS[name], chosen.times, quick=chosen.quick):
+                times = times_of(FAULTS[name], chosen.times, quick=chosen.quick)
+                if times and (why := FAULTS[name].lack()):
+                    say(f"{name} left out: {why}")
+                elif times:
                     rows[name] = one(harness, name, times, chosen.seed)
             dropped = harness.dropped()
     except ChaosError as why:

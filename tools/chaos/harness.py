@@ -180,6 +180,12 @@ class Result(NamedTuple):
         return ""
 
 
+def stored_in(folder: Path) -> dict[int, str]:
+    """Return what the models in a run's folder are, by version."""
+    files = sorted((folder / "models").glob("*.safetensors"))
+    return {int(file.stem): digest(load_file(file)["weights"]) for file in files}
+
+
 class Federation:
     """One run: an aggregator and agents that can be started, killed and waited for."""
 
@@ -302,10 +308,7 @@ class Federation:
 
     def stored(self) -> dict[int, str]:
         """Return what the models on disk are, by version."""
-        return {
-            int(file.stem): digest(load_file(file)["weights"])
-            for file in sorted((self.folder / "models").glob("*.safetensors"))
-        }
+        return stored_in(self.folder)
 
     def close(self) -> None:
         """End what still runs."""

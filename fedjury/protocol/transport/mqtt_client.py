@@ -120,6 +120,14 @@ class Client(mqtt.Client):
         sock = self.socket()
         return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
 
+    def _create_socket_connection(self) -> socket.socket:
+        """Connect from any port that is free towards this broker.
+
+        As paho does it, a port is taken for all of a machine's connections wherever they go: with
+        several brokers there would be no more than the 28,000 of one.
+        """
+        return socket.create_connection((self._host, self._port), timeout=self.connect_timeout)
+
     def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
         """Encrypt a connection; paho would forget to close one that cannot be."""
         context: Any = self._ssl_context

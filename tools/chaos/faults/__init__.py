@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -14,11 +15,13 @@ from tools.chaos.faults import (
     load,
     moves,
     network,
+    ray,
     secure,
 )
 from tools.chaos.faults.broker import BRIEF
 from tools.chaos.faults.outcome import Fault, Outcome, mid_round
 from tools.chaos.harness import DETECTION, ON_GROUPS, PIGGY_BACK, PLAIN, SECURE
+from tools.chaos.ray_cluster import lack
 
 __all__ = ["FAULTS", "Outcome", "Row"]
 
@@ -31,6 +34,8 @@ class Row(NamedTuple):
     times: int = 5
     quick: int = 1
     """Times in the short version; 0: it has no part in that."""
+    lack: Callable[[], str] = str
+    """Why it cannot be injected here; empty if it can."""
 
 
 at_random, at_point = aggregator.at_random, aggregator.at_point
@@ -109,6 +114,10 @@ FAULTS: dict[str, Row] = {
     "cell-keeping-killed": Row("broker of such a cell killed", cells.ROWS["keeping-killed"], 10),
     "cell-keeping-core": Row("broker of the core killed", cells.ROWS["keeping-core"], 10),
     "cell-gone": Row("broker of a cell gone for 22 s", cells.ROWS["gone"], 3, 0),
+    # A cluster with Ray looks after them.
+    "ray-worker": Row("actor with worker and agents killed", ray.ROWS["worker"], 3, 1, lack),
+    "ray-head": Row("head of Ray killed", ray.ROWS["head"], 3, 1, lack),
+    "ray-machine": Row("one of three machines dies", ray.ROWS["machine"], 3, 1, lack),
     # Agents die, vanish, or are slow.
     "agents-restarted": Row("agents killed, started by hand", at_work(agents.restarted)),
     "agents-revived": Row("agents killed, started by spawn", at_work(agents.revived)),
