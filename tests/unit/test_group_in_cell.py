@@ -1,4 +1,4 @@
-"""A group whose masked updates stay in a cell: what the aggregator asks for, and what it believes."""
+"""A group whose masked updates stay in a cell: what it is asked for, and what is believed of it."""
 
 from __future__ import annotations
 
