@@ -17,6 +17,11 @@ from fedjury.secure.bits import bits_of, places_in, size_of
 from fedjury.secure.fixed_point import packed, packed_size, unpacked
 
 
+def terms_of(request: GroupSumRequest) -> tuple[int, int, int, str]:
+    """Return what a request says beside survivors, which is the same as long as masks are."""
+    return request.version, request.length, request.bits, request.names
+
+
 @dataclass
 class MaskedGroup:
     """What a cell has of one group."""
@@ -46,11 +51,12 @@ class MaskedGroup:
 
     def asked(self, request: GroupSumRequest) -> None:
         """Add up what is asked for, if nothing was before; tell again what there is."""
-        self.news = True
-        if self.request.survivors or not request.survivors:
+        self.news, before = True, self.request
+        if before.survivors or not request.survivors:
             return
         chosen = [self.names[at] for at in places_in(request.survivors, len(self.names))]
-        if len(request.survivors) != size_of(len(self.names)) or not self.came.issuperset(chosen):
+        fits = len(request.survivors) == size_of(len(self.names)) and len(chosen) > 0
+        if not fits or not self.came.issuperset(chosen) or terms_of(request) != terms_of(before):
             return
         self.request = request
         total = np.zeros(request.length, np.uint32)

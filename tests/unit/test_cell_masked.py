@@ -66,7 +66,7 @@ def test_a_sum_of_others_is_never_told():
     assert groups.take(masked("bob", data=bytes(4))) is Reason.WRONG_PHASE
 
 
-@pytest.mark.parametrize("survivors", [ALL, b"\7\0", b"\x0f\0"])
+@pytest.mark.parametrize("survivors", [ALL, b"\0", b"\7\0", b"\x0f\0"])
 def test_a_sum_that_needs_who_has_not_come_is_not_told(survivors):
     """Nor is one where the bits are not as many as the names: and it may still be asked rightly."""
     groups = cell_with("ann", "cy")
@@ -91,6 +91,14 @@ def test_what_nobody_asked_for_is_refused_with_a_reason(changes, why):
     groups = cell_with()
     assert groups.take(masked("ann", **changes)) is why
     assert told(groups).came == b"\0"
+
+
+@pytest.mark.parametrize("other", [{"length": 10**9}, {"bits": 16}, {"names": "ann cy"}])
+def test_a_sum_on_other_terms_than_updates_were_asked_on_is_not_told(other):
+    """As a stranger at a broker without logins might ask; it ends no worker."""
+    groups = cell_with("ann", "cy")
+    groups.ask(replace(ASKED, survivors=ANN_AND_CY, **other))
+    assert told(groups).data == b""
 
 
 def test_the_first_update_counts_and_the_same_once_more_is_no_fault():
