@@ -206,7 +206,7 @@ TRAPS: dict[str, Callable[[float], None]] = {
     "collecting": collecting,
     "aggregating": aggregating,
     "validating": validating,
-    **{f"secure-{step.name.lower()}": at_step(step) for step in Step},
+    **{f"secure-{step.name.lower()}": at_step(step) for step in Step if step is not Step.SUM},
     "secure-asking": asking,
     "secure-counts": at_step(Step.UNMASK, Voting),
     "validating_groups": validating_groups,
