@@ -181,10 +181,13 @@ def whole_sum(
     for start in range(0, len(rows), height):
         those = rows[start : start + height]
         block = room[: len(those)]
-        block[:] = part[those]
-        if centre is not None:
-            np.subtract(block, centre, out=block)
-        np.multiply(block, factors[those, np.newaxis], out=block)
+        # Where all rows count no copy of them is made: most of the time.
+        some = part[start : start + height] if len(rows) == len(part) else part[those]
+        by = factors[those, np.newaxis]
+        if centre is None:
+            np.multiply(some, by, out=block)
+        else:
+            np.multiply(np.subtract(some, centre, out=block), by, out=block)
         total += np.rint(block, out=block).sum(axis=0).astype(np.int64)
     return total
 
