@@ -76,6 +76,9 @@ GONE = (
     "round waits until it is back"
 )
 
+FROM_CELLS = get_args(CellUp)
+"""What ingest workers say: looked up once, as every message is compared with it."""
+
 REFUSED_EVERY = 1.0
 """Seconds between two lines on ``log/invalid``: a flood of others must not become one of ours."""
 
@@ -173,7 +176,7 @@ class Aggregator:
         self.connection.transport.codecs |= dict.fromkeys(kinds, manifest.history_codec)
         since = round(time.time(), 6) if since is None else since
         there = AggregatorPresence(online=True, since=since, partition=partition)
-        kept = get_args(CellUp) if self.config.cells.count else (Update,)
+        kept = FROM_CELLS if self.config.cells.count else (Update,)
         answers = *kept, Vote, GroupVotes, Metrics, Decline, Presence, CellMember, CellLink
         secure = get_args(SecureUp) if self.config.secure else ()
         self.connection.subscribe(*answers, *secure, serves=there)
@@ -308,7 +311,7 @@ class Aggregator:
             return InvalidMessage(bad.agent, bad.reason, bad.kind is Update)
         finally:
             self._mind_connection()
-        if isinstance(message, get_args(CellUp)) and not self._has_cell(message):
+        if isinstance(message, FROM_CELLS) and not self._has_cell(message):
             return InvalidMessage(message.agent, Reason.NOT_SELECTED)
         match message:
             case Tally() | PartialSum() | GroupSum():
