@@ -27,6 +27,9 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 PR_SET_PDEATHSIG = 1
 """Option of prctl(2): the signal that a process gets when its parent dies."""
 
+PR_SET_CHILD_SUBREAPER = 36
+"""Option of prctl(2): orphans among the descendants of a process become its children."""
+
 OPEN_FILES = 65_536
 """No process of ours needs more open files: each connection is one."""
 
@@ -70,6 +73,12 @@ def dying_with_parent() -> list[str]:
     if setpriv is None or Path(setpriv).resolve().name != "setpriv":
         return []
     return [setpriv, "--pdeathsig", "TERM"]
+
+
+def adopt_orphans(*, yes: bool = True) -> None:
+    """Let Linux give this process whatever its descendants leave behind; elsewhere do nothing."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(yes))
 
 
 def name_process(name: str) -> None:

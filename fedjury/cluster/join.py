@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fedjury.cluster import environment, ray_nodes
 from fedjury.cluster.folder import ClusterError
-from fedjury.cluster.known import below, end
+from fedjury.cluster.known import Descendants
 from fedjury.cluster.up import START, Program
 
 
@@ -32,6 +32,7 @@ def join(address: str, host: str, token: Path, say: Callable[[str], None]) -> in
     own = ray_nodes.own_folder()
     options = {"num_cpus": os.cpu_count() or 1}
     command = ray_nodes.node(host, address, own, options)
+    started = Descendants()
     program = Program("ray-node", command, own / "node.log", ray_nodes.started)
     try:
         _start(program, address, token)
@@ -45,9 +46,8 @@ def join(address: str, host: str, token: Path, say: Callable[[str], None]) -> in
                 return 0
             _start(program, address, token)
     finally:
-        left = below(program.child.pid) if program.child else []
         program.stop(START / 4)
-        end(left, 2.0)
+        started.end(2.0)
         shutil.rmtree(own, ignore_errors=True)
 
 

@@ -15,7 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from fedjury.processes import adopt_orphans
+
 PROC = Path("/proc")
+
+TRIES = 20
+"""How often it is looked for what processes have left."""
 
 
 class Known(NamedTuple):
@@ -51,6 +56,24 @@ def below(pid: int) -> list[Known]:
         if process := known(_name(child), child):
             found.append(process)
     return found
+
+
+class Descendants:
+    """All that this process starts from now on, and what that starts and leaves behind."""
+
+    def __init__(self) -> None:
+        adopt_orphans()
+        self._before = {process.pid for process in below(os.getpid())}
+
+    def there(self) -> list[Known]:
+        """Return those that run."""
+        return [process for process in below(os.getpid()) if process.pid not in self._before]
+
+    def end(self, seconds: float) -> None:
+        """End them, each after some seconds by force, until there are none."""
+        for _ in range(TRIES):  # one may just have started another
+            if not end(self.there(), seconds):
+                return
 
 
 def end(processes: Iterable[Known], seconds: float) -> list[Known]:

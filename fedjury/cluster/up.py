@@ -19,7 +19,7 @@ from fedjury.cluster import environment, ray_nodes, supervise
 from fedjury.cluster.edge_broker import nobody
 from fedjury.cluster.fleet import FAILED, GOODBYE
 from fedjury.cluster.folder import ClusterError, Folder, State
-from fedjury.cluster.known import Known, alive, below, end, known
+from fedjury.cluster.known import Descendants, Known, alive, known
 from fedjury.cluster.progress import line_of
 from fedjury.processes import User
 from fedjury.protocol.topics import ROOT
@@ -134,6 +134,7 @@ class Cluster:
         self._programs: list[Program] = []  # in the order in which they are started
         self._moves: dict[str, int] = {}
         self._noted = 0.0
+        self._descendants = Descendants()
         self.address = plan.address or f"{plan.host}:{plan.port}"
 
     def start(self) -> None:
@@ -176,20 +177,24 @@ class Cluster:
 
     def stop(self) -> None:
         """End all programs, the last first, and what is left of those that they had started."""
-        started = [process for some in self.started() for process in some]
         try:
             for program in reversed(self._programs):
                 program.stop(2 * GOODBYE if program.name == "supervisor" else GOODBYE)
         finally:  # whoever asks twice does not want to wait
-            end(started, 2.0)
+            self._descendants.end(2.0)
             ray_nodes.keep_logs(self._own, self.plan.folder.logs)
             self.plan.folder.forget()
 
     def started(self) -> tuple[list[Known], list[Known]]:
         """Return the programs, and all that they have started."""
-        children = [(each.name, each.child.pid) for each in self._programs if each.child]
-        programs = [process for name, pid in children if (process := known(name, pid))]
-        return programs, [process for _, pid in children for process in below(pid)]
+        names = {each.child.pid: each.name for each in self._programs if each.child}
+        programs, others = [], []
+        for process in self._descendants.there():
+            if name := names.get(process.pid):
+                programs.append(process._replace(name=name))
+            else:
+                others.append(process)
+        return programs, others
 
     def _start(self, name: str, command: Sequence[str]) -> None:
         self._say(f"starting {name}")

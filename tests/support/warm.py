@@ -16,7 +16,6 @@ to be waited for. That takes Linux; elsewhere all is left to ``subprocess``.
 from __future__ import annotations
 
 import atexit
-import ctypes
 import functools
 import gc
 import io
@@ -33,10 +32,9 @@ from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
-ROOT = Path(__file__).resolve().parents[2]
+from fedjury.processes import adopt_orphans
 
-PR_SET_CHILD_SUBREAPER = 36
-"""Option of prctl(2): orphans among our descendants become our children."""
+ROOT = Path(__file__).resolve().parents[2]
 
 LONGEST = 1 << 17
 """Bytes of a request: arguments and environment."""
@@ -159,10 +157,10 @@ class adopting:  # noqa: N801 - it reads as a with-statement does
     """Be the one to whom orphans among our descendants fall, for as long as a with-block lasts."""
 
     def __enter__(self):
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+        adopt_orphans()
 
     def __exit__(self, *_):
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0)
+        adopt_orphans(yes=False)
 
 
 def parent():

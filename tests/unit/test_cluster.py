@@ -71,6 +71,30 @@ def test_processes_are_ended_by_number_and_beginning(sleeper):
     assert alive(known("sleep", grandchild))
 
 
+LEAVES = """
+import subprocess, sys
+subprocess.Popen(["sleep", "60"])  # and it ends itself, so that this one is nobody's child
+"""
+ADOPTS = f"""
+import os, subprocess, sys
+from fedjury.cluster.known import Descendants, below
+before = subprocess.Popen(["sleep", "60"])
+started = Descendants()
+subprocess.run([sys.executable, "-c", {LEAVES!r}])
+left = started.there()
+assert [process.name for process in left] == ["sleep"], left
+assert left[0].pid != before.pid
+started.end(5)
+assert [process.pid for process in below(os.getpid())] == [before.pid]
+before.kill()
+"""
+
+
+def test_what_a_program_leaves_behind_when_it_dies_is_found_and_ended():
+    """Nothing is ended that ran before."""
+    subprocess.run([sys.executable, "-c", ADOPTS], check=True, timeout=30)
+
+
 def test_who_does_not_listen_is_ended_by_force():
     """A program that ignores SIGTERM."""
     code = "import signal; signal.signal(15, signal.SIG_IGN); print(1, flush=True); signal.pause()"
