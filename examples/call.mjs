@@ -2,10 +2,16 @@
 
 import { sha256 } from './keys.mjs';
 
-/** The place of an agent, from 0 to 2^30 - 1: the first 30 bits of a hash. */
-export const placeOf = (number, name) => Math.floor(
-  sha256(Buffer.from(number, 'hex'), Buffer.from(name)).readUInt32BE() / 4,
-);
+/** The place of an agent, from 0 to 2^30 - 1. */
+export function placeOf(number, name) {
+  const words = Buffer.from(number, 'hex');
+  const hash = sha256(Buffer.from(name));
+  let total = words.readBigUInt64LE(0);
+  for (const i of [0, 1, 2]) {
+    total += words.readBigUInt64LE(8 * (i + 1)) * BigInt(hash.readUInt32LE(4 * i));
+  }
+  return Number(BigInt.asUintN(64, total) >> 34n);
+}
 
 /** Whether an agent is among those who are named, or called by number. */
 export function isCalled(name, names, call) {

@@ -1,17 +1,18 @@
 """Calling agents by a number instead of by their names, of which there may be ten thousand.
 
-A round's number, with an agent's name behind it, puts the agent in one of 2^30 places, as if by
-chance; agents in the first so many of them are called. So everybody can tell of itself whether it
-is, and nobody can choose a name that is called, as the number is not known before.
+A round's number puts each agent in one of 2^30 places, as if by chance; agents in the first so
+many of them are called. So everybody can tell of itself whether it is, and nobody can choose a name
+that is called, as the number is not known before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,12 @@ WHOLE = 2**30
 
 DIGITS = 64
 """Hexadecimal digits of a number."""
+
+WORDS = 3
+"""Words of 32 bits that stand for a name."""
+
+KNOWN = 1 << 17
+"""Names whose words are kept, as they are asked for with each number."""
 
 PARTS = ("contributors", "validators", "evaluators")
 """What agents are called for: the keys of a round under which they are named."""
@@ -41,22 +48,61 @@ class Call:
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str) or name in self.without:
             return False
-        return bool(places(self.number, (name,))[0] < self.share)
+        return place_of(self.number, name) < self.share
 
 
-def places(number: str, names: Iterable[str]) -> npt.NDArray[np.uint32]:
-    """Return the place of each of these names, from 0: 30 bits of SHA-256 of number and name."""
-    digits = bytes.fromhex(number)
-    hashed = b"".join([sha256(digits + name.encode()).digest() for name in names])
-    return np.frombuffer(hashed, ">u4")[::8] // np.uint32(4)
+class Roll(NamedTuple):
+    """Names of which one asks for all the places, again and again."""
+
+    names: tuple[str, ...]
+    where: dict[str, int]
+    """Where each of them stands."""
+    words: npt.NDArray[np.uint64]
+    """What stands for each, (3, n)."""
+
+    @classmethod
+    @lru_cache(maxsize=4)
+    def of(cls, names: frozenset[str]) -> Roll:
+        """Return the roll of these names."""
+        there = tuple(names)
+        words = np.frombuffer(b"".join(map(_words_of, there)), "<u4").reshape(-1, WORDS)
+        where = {name: number for number, name in enumerate(there)}
+        return cls(there, where, words.T.astype(np.uint64))
+
+    def places(self, number: str) -> npt.NDArray[np.int64]:
+        """Return the place of each of the names."""
+        first, *factors = np.frombuffer(bytes.fromhex(number), "<u8")
+        total = np.full(len(self.names), first)
+        for factor, words in zip(factors, self.words, strict=True):
+            total += factor * words  # modulo 2^64
+        return (total >> np.uint64(34)).astype(np.int64)
+
+
+def place_of(number: str, name: str) -> int:
+    """Return the place of a name, from 0: the first 30 of 64 bits of a multilinear hash.
+
+    With a and b, c, d the number's four words of 64 bits and x, y, z the first three of 32 bits
+    of SHA-256 of the name it is a + b x + c y + d z modulo 2^64. For a number that nobody could
+    know before, each name is in any place as likely as in any other, wherever any other name is
+    (Lemire and Kaser, 2014, "Strongly universal string hashing is fast").
+    """
+    first, *factors = struct.unpack("<4Q", bytes.fromhex(number))
+    words = struct.unpack("<3I", _words_of(name))
+    total = first + sum(factor * word for factor, word in zip(factors, words, strict=True))
+    return int(total % 2**64 >> 34)
+
+
+@lru_cache(maxsize=KNOWN)
+def _words_of(name: str) -> bytes:
+    return sha256(name.encode()).digest()[: 4 * WORDS]
 
 
 @lru_cache(maxsize=4)  # agents that share a downlink ask several times in a round
 def _called(call: Call, names: frozenset[str]) -> tuple[str, ...]:
     """Return those of these who are called by number, sorted."""
-    there = sorted(names.difference(call.without))
-    found = np.flatnonzero(places(call.number, there) < call.share)
-    return tuple(there[i] for i in found)
+    roll = Roll.of(names)
+    found = np.flatnonzero(roll.places(call.number) < call.share)
+    return tuple(sorted({roll.names[i] for i in found}.difference(call.without)))
 
 
 @dataclass(frozen=True, slots=True)

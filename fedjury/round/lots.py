@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Collection as Names
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fedjury.protocol.call import WHOLE, Call, places
+from fedjury.protocol.call import WHOLE, Call, Roll
 from fedjury.randomness import Purpose, stream
 from fedjury.round.state import RoundConfig
 
@@ -42,13 +41,16 @@ class Lots:
     """The places of agents by a number."""
 
     number: str
-    place: Mapping[str, int]
+    roll: Roll
+    place: npt.NDArray[np.int64]
+    """Of each of its names."""
 
     @classmethod
     @lru_cache(maxsize=3)  # drawn by it, and then told: once a round for each of the three parts
     def of(cls, agents: frozenset[str], number: str) -> Lots:
         """Give each of the agents its place."""
-        return cls(number, dict(zip(agents, places(number, agents).tolist(), strict=True)))
+        roll = Roll.of(agents)
+        return cls(number, roll, roll.places(number))
 
     def lowest(self, agents: Names[str], count: int, forced: Names[str] = ()) -> tuple[str, ...]:
         """Draw ``count`` of the agents, or all if there are fewer; sorted by name.
@@ -56,27 +58,34 @@ class Lots:
         Those of ``forced`` who are among the agents are drawn in any case.
         """
         sure = sorted(set(forced).intersection(agents))[:count]
-        others = [*set(agents).difference(sure)] if sure else [*agents]
         count -= len(sure)
-        if count >= len(others):
-            return tuple(sorted([*others, *sure]))
+        if count >= len(agents) - len(sure):
+            return tuple(sorted(agents))
         if not count:
             return tuple(sure)
-        at = np.array([self.place[name] for name in others])
-        last = int(np.partition(at, count - 1)[count - 1])
-        drawn = [others[i] for i in np.flatnonzero(at < last)]
-        same = sorted(others[i] for i in np.flatnonzero(at == last))
+        others = self._those(agents) & ~self._those(sure)
+        last = np.partition(self.place[others], count - 1)[count - 1]
+        drawn = self._named(others & (self.place < last))
+        same = self._named(others & (self.place == last))
         return tuple(sorted([*drawn, *same[: count - len(drawn)], *sure]))
 
     def called(self, selected: Names[str]) -> Called:
         """Say who of the agents is selected, with the fewest names."""
-        names, there = [*self.place], frozenset(selected)
-        at = np.fromiter(self.place.values(), np.int64, len(names))
-        chosen = np.fromiter((name in there for name in names), bool, len(names))
-        share = _share(at, chosen)
-        also = sorted(names[i] for i in np.flatnonzero(chosen & (at >= share)))
-        without = sorted(names[i] for i in np.flatnonzero(~chosen & (at < share)))
-        return Called(tuple(also), Call(self.number, share, len(there), tuple(without)))
+        chosen = self._those(selected)
+        share = _share(self.place, chosen)
+        also = self._named(chosen & (self.place >= share))
+        without = self._named(~chosen & (self.place < share))
+        return Called(tuple(also), Call(self.number, share, len(selected), tuple(without)))
+
+    def _those(self, names: Names[str]) -> npt.NDArray[np.bool_]:
+        """Return which agents have these names."""
+        there = np.zeros(len(self.place), dtype=bool)
+        there[[self.roll.where[name] for name in names]] = True
+        return there
+
+    def _named(self, those: npt.NDArray[np.bool_]) -> list[str]:
+        """Return their names, sorted."""
+        return sorted(self.roll.names[i] for i in np.flatnonzero(those))
 
 
 def _share(at: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_]) -> int:
