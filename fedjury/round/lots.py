@@ -63,7 +63,8 @@ class Lots:
             return tuple(sorted(agents))
         if not count:
             return tuple(sure)
-        others = self._those(agents) & ~self._those(sure)
+        others = self._those(agents)
+        others[[self.roll.where[name] for name in sure]] = False
         last = np.partition(self.place[others], count - 1)[count - 1]
         drawn = self._named(others & (self.place < last))
         same = self._named(others & (self.place == last))
@@ -79,6 +80,8 @@ class Lots:
 
     def _those(self, names: Names[str]) -> npt.NDArray[np.bool_]:
         """Return which agents have these names."""
+        if len(names) == len(self.place):
+            return np.ones(len(self.place), dtype=bool)
         there = np.zeros(len(self.place), dtype=bool)
         there[[self.roll.where[name] for name in names]] = True
         return there
@@ -90,7 +93,7 @@ class Lots:
 
 def _share(at: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_]) -> int:
     """Return how many places leave the fewest exceptions, of agents ``at`` these places."""
-    order = np.argsort(at, kind="stable")
+    order = np.argsort(at)
     ranked, picked = at[order], chosen[order]
     before = np.concatenate(([0], np.cumsum(~picked)))  # not selected, in a lower place
     behind = int(picked.sum()) - np.concatenate(([0], np.cumsum(picked)))

@@ -98,13 +98,14 @@ def with_calls(state: State, tick: Tick, config: RoundConfig) -> State:
         asked["contributors"] = state.selected
     if config.validation.on_groups:
         del asked["validators"]
+    few = config.sampling.names
+    many = {part: names for part, names in asked.items() if 0 < few < len(names)}
+    there = frozenset(tick.online).union(*many.values()) if many else frozenset()
     calls = {}
-    for part, names in asked.items():
-        if 0 < config.sampling.names < len(names):
-            there = frozenset(tick.online).union(names)
-            said = Lots.of(there, number_of(part, state.round, config)).called(names)
-            if len(said.names) + len(said.call.without) < len(names):
-                calls[part] = said
+    for part, names in many.items():
+        said = Lots.of(there, number_of(part, state.round, config)).called(names)
+        if len(said.names) + len(said.call.without) < len(names):
+            calls[part] = said
     return state.but(calls=calls)
 
 
