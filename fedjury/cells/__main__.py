@@ -5,20 +5,17 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from fedjury.cells.at_broker import found, name_in, worker_at
 from fedjury.cells.spill import SpillError
-from fedjury.cells.worker import IngestWorker, Place
+from fedjury.cells.worker import Place
 from fedjury.config import flags
 from fedjury.config.program import Output, Program, run_main
 from fedjury.config.sections import Broker
 from fedjury.config.settings import SettingsError
-from fedjury.protocol.cells import MAX_CELLS, worker_login_of
-from fedjury.protocol.credentials import address_of
+from fedjury.protocol.cells import MAX_CELLS
 from fedjury.protocol.runs import await_newest
 from fedjury.protocol.topics import ROOT
-from fedjury.protocol.transport.connection import Connection, TransportError
-from fedjury.protocol.transport.mqtt_probe import probe
-from fedjury.protocol.transport.mqtt_transport import MqttTransport
-from fedjury.protocol.transport.waiting import patiently
+from fedjury.protocol.transport.connection import TransportError
 
 EXAMPLES = """examples:
   %(prog)s --cell 1 --broker 127.0.0.1:1884
@@ -70,14 +67,12 @@ def work(chosen: Namespace, output: Output) -> int:
     if not 1 <= chosen.cell <= MAX_CELLS:
         raise SettingsError(f"--cell {chosen.cell} must be from 1 to {MAX_CELLS:,}")
     broker = Broker.at(chosen.broker).replaced(root=chosen.root, secrets=chosen.secrets)
-    address, name = address_of(broker, "workers"), f":{worker_login_of(chosen.cell)}"
-    patiently(lambda: probe(address, name), print)
-    run = chosen.run or await_newest(address, name, print)
-    transport = MqttTransport(address, run, sole=True).open(name)
+    address = found(broker, chosen.cell, print)
+    run = chosen.run or await_newest(address, name_in(chosen.cell), print)
+    worker = worker_at(address, run, Place(chosen.cell, chosen.folder))
     said = {"cell": chosen.cell, "run": run, "broker": str(address)}
     text = f"cell {chosen.cell} keeps the updates of run {run!r} at {address}"
     output.result(lambda: print(text, flush=True), said)
-    worker = IngestWorker(Connection(transport, name), Place(chosen.cell, chosen.folder))
     worker.run()
     return 0
 

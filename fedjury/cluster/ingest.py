@@ -6,15 +6,10 @@ import threading
 from collections.abc import Hashable
 from pathlib import Path
 
+from fedjury.cells.at_broker import found, worker_at
 from fedjury.cells.worker import IngestWorker, Place
 from fedjury.cluster.shard import Rows
 from fedjury.config.sections import Broker
-from fedjury.protocol.cells import worker_login_of
-from fedjury.protocol.credentials import address_of
-from fedjury.protocol.transport.connection import Connection
-from fedjury.protocol.transport.mqtt_probe import probe
-from fedjury.protocol.transport.mqtt_transport import MqttTransport
-from fedjury.protocol.transport.waiting import patiently
 
 
 class CellIngest:
@@ -28,12 +23,10 @@ class CellIngest:
 
     def run(self) -> None:
         """Wait for the broker, and serve the cell until it is stopped."""
-        address, name = address_of(self._broker, "workers"), f":{worker_login_of(self._place.cell)}"
-        patiently(lambda: probe(address, name), print, self._stopped.is_set)
+        address = found(self._broker, self._place.cell, print, self._stopped.is_set)
         if self._stopped.is_set():
             return
-        transport = MqttTransport(address, self._run, sole=True).open(name)
-        self._worker = IngestWorker(Connection(transport, name), self._place)
+        self._worker = worker_at(address, self._run, self._place)
         if not self._stopped.is_set():
             self._worker.run()
 

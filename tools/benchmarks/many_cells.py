@@ -1,7 +1,9 @@
 """100,000 agents in eight cells that keep their updates, beside a thousand on one broker.
 
-Processor time is that of all programs together. What agents cost that nobody calls, their
-keep-alive, is measured while the aggregator is stopped, and said apart, and so is connecting.
+Each cell is a machine of its own: a network namespace with a broker, an ingest worker, and a
+process of 12,500 agents that share a downlink. Processor time is that of all programs together.
+What agents cost that nobody calls, their keep-alive, is measured while the aggregator is stopped,
+and said apart, and so is connecting.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,21 +22,50 @@ from fedjury import processes
 from fedjury.aggregator.store import read_records
 from fedjury.broker import cell_files
 from fedjury.broker.cell_brokers import Place, Plan
-from fedjury.broker.cell_files import CELL, CORE
-from fedjury.broker.local import HOST
-from fedjury.processes import free_port
+from fedjury.broker.cell_files import CELL, CONFIGURATION, CORE
+from fedjury.broker.mosquitto import find_mosquitto
 from fedjury.protocol.topics import ROOT as TOPICS
-from tools.benchmarks.cells import running_broker, start
 from tools.benchmarks.figures import Figure
 from tools.benchmarks.network import W1
 from tools.benchmarks.processes import cpu_seconds, family, pss
+from tools.chaos.machines import Machines
 
-CELLS, AGENTS, CALLED = 8, 100_000, 0.01
+CELLS, AGENTS = 8, 100_000
 FEW = 1_000
-ROUNDS, WARM_UP = 20, 3
+PORT = 1883
 IDLE = 30.0
 """Seconds for which the aggregator is stopped: less than brokers bear."""
+CALM = 3.0
+"""Seconds over which it is seen whether agents are still at work."""
 PATIENCE = 900.0
+
+
+class Load(NamedTuple):
+    """What agents train, and for how long they are watched."""
+
+    name: str
+    flags: Sequence[str]
+    """Of all programs."""
+    share: float
+    """Of 100,000 agents, who is called in a round. Of a thousand all are."""
+    warm_up: int
+    rounds: int
+
+
+LOADS = (
+    Load("13,106 parameters, 1 % called", ("--config", W1), 0.01, 3, 20),
+    Load(
+        "650 parameters, all called",
+        (
+            *("--config", W1, "--data", "digits"),
+            *("--set", "model.name=tools.benchmarks.logistic:logistic"),
+            *("--set", "collect.seconds=600"),
+        ),
+        1.0,
+        1,
+        2,
+    ),
+)
 
 
 class Cost(NamedTuple):
@@ -55,68 +86,72 @@ class Cost(NamedTuple):
 
 
 def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
-    """Measure both, in turn."""
-    few, many = [], []
-    for number in range(1, repeats + 1):
-        say(f"{FEW:,} agents on one broker, {number} of {repeats}")
-        few.append(federation(0, FEW, 1.0))
-        say(f"{AGENTS:,} agents in {CELLS} cells, {number} of {repeats}")
-        many.append(federation(CELLS, AGENTS, CALLED))
+    """Measure both, in turn, with each load."""
     figures = []
-    for name, costs in ((f"{FEW:,} agents", few), (f"{AGENTS:,} agents", many)):
+    for load in LOADS:
+        few, many = [], []
+        for number in range(1, repeats + 1):
+            say(f"{load.name}: {FEW:,} agents on one broker, {number} of {repeats}")
+            few.append(federation(0, FEW, load._replace(share=1.0, warm_up=3, rounds=20)))
+            say(f"{load.name}: {AGENTS:,} agents in {CELLS} cells, {number} of {repeats}")
+            many.append(federation(CELLS, AGENTS, load))
+        figures += compared(load.name, few, many)
+    return figures
+
+
+def compared(load: str, few: Sequence[Cost], many: Sequence[Cost]) -> list[Figure]:
+    """Return what both have cost with a load."""
+    figures = []
+    for agents, costs in ((FEW, few), (AGENTS, many)):
+        name = f"{load}: {agents:,} agents"
         figures += [
             Figure(f"{name}: an update, without keep-alive", [c.update for c in costs], "ms"),
             Figure(f"{name}: connecting, an agent", [c.connecting for c in costs], "ms"),
             Figure(f"{name}: keep-alive, an agent", [c.idle for c in costs], "ms/hour"),
             Figure(f"{name}: a round", [c.seconds for c in costs], "s"),
             Figure(f"{name}: updates that did not come", [c.lost for c in costs], ""),
+            Figure(f"{name}: memory of all programs", [c.memory for c in costs], "GB", at_most=20),
         ]
     ratio = [b.update / a.update for a, b in zip(few, many, strict=True)]
-    memory = [c.memory for c in many]
-    return [
-        *figures,
-        Figure(f"{AGENTS:,} / {FEW:,} agents: an update", ratio, at_most=1.1),
-        Figure(f"{AGENTS:,} agents: memory of all programs", memory, "GB", at_most=20),
-    ]
+    return [*figures, Figure(f"{load}: {AGENTS:,} / {FEW:,} agents: an update", ratio, at_most=1.1)]
 
 
-def federation(cells: int, agents: int, share: float) -> Cost:
+def federation(cells: int, agents: int, load: Load) -> Cost:
     """Run a federation in so many cells, or on one broker, and say what it has cost."""
     with TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o755)  # root's broker becomes another user
-        programs = begun(folder, cells, agents, share, stack)
+        machines = stack.enter_context(Machines(1 + cells))
+        programs = begun(folder, machines, agents, load)
         aggregator, file = programs[-1], folder / "bench" / "rounds.jsonl"
 
         def spent() -> float:
             return sum(cpu_seconds(pid) for each in programs for pid in family(each.pid))
 
-        def recorded(rounds: int) -> None:
+        def recorded(rounds: int) -> int:
             deadline = time.monotonic() + PATIENCE
             while not file.exists() or len(read_records(folder / "bench")) < rounds:
                 if aggregator.poll() is not None or time.monotonic() > deadline:
                     sys.exit(f"it ended early: {(folder / 'programs.log').read_text()[-2000:]}")
                 time.sleep(0.05)
+            return len(read_records(folder / "bench"))
 
         recorded(1)
         connecting = spent()
-        recorded(WARM_UP)
+        done = recorded(load.warm_up)
         before, begin = spent(), time.monotonic()
-        done = len(read_records(folder / "bench"))
-        recorded(WARM_UP + ROUNDS)
+        rounds = recorded(load.warm_up + load.rounds) - done
         seconds, after = time.monotonic() - begin, spent()
-        rounds = len(read_records(folder / "bench")) - done
         aggregator.send_signal(signal.SIGSTOP)
-        time.sleep(1.0)
-        still = spent()
-        time.sleep(IDLE)
-        idle = (spent() - still) / IDLE
+        at_work = (after - before) / seconds
+        while spending(spent, CALM) > at_work / 4:
+            pass  # agents end what they were asked for
+        idle = spending(spent, IDLE)
         memory = sum(pss(pid) for each in programs for pid in family(each.pid)) / 1024
-        aggregator.send_signal(signal.SIGCONT)
-        records = read_records(folder / "bench")[WARM_UP:]
+        records = read_records(folder / "bench")[load.warm_up :]
         return Cost(
             1e3 * connecting / agents,
-            1e3 * (after - before - idle * seconds) / (rounds * agents * share),
+            1e3 * (after - before - idle * seconds) / (rounds * agents * load.share),
             1e3 * 3600 * idle / agents,
             memory,
             float(sum(record.missing for record in records)),
@@ -124,33 +159,42 @@ def federation(cells: int, agents: int, share: float) -> Cost:
         )
 
 
-def begun(
-    folder: Path, cells: int, agents: int, share: float, stack: ExitStack
-) -> list[subprocess.Popen[bytes]]:
-    """Start all programs; the aggregator is the last of them."""
-    places = [Place(HOST, free_port()) for _ in range(1 + cells)]
-    core, *edges = places
+def spending(spent: Callable[[], float], seconds: float) -> float:
+    """Return how many cores are at work, over some seconds."""
+    before = spent()
+    time.sleep(seconds)
+    return (spent() - before) / seconds
+
+
+def begun(folder: Path, machines: Machines, agents: int, load: Load) -> list[subprocess.Popen[str]]:
+    """Start all programs, those of a cell on a machine of its own; the aggregator is the last."""
+    processes.open_many_files()
+    cells = len(machines.addresses) - 1
+    core, *edges = (Place(address, PORT) for address in machines.addresses)
     cell_files.write(Plan(core, tuple(edges), TOPICS, keep=True), folder / "cells", None)
-    names = [CORE, *(CELL.format(number) for number in range(1, cells + 1))]
-    programs = [
-        stack.enter_context(running_broker(folder / "cells" / each, place))
-        for each, place in zip(names, places, strict=True)
-    ]
+    log, programs = folder / "programs.log", []
+    for number in range(1 + cells):
+        place = folder / "cells" / (CELL.format(number) if number else CORE)
+        place.chmod(0o755)
+        (place / CONFIGURATION).chmod(0o644)
+        command = f"cd {place} && exec {find_mosquitto()} -c {CONFIGURATION}"
+        programs.append(machines.start(number, ["sh", "-c", command], log))
 
-    def begin(place: Place, *arguments: str) -> None:
-        programs.append(start(folder, place, arguments))
-        stack.callback(processes.stop, programs[-1])
+    def begin(number: int, *arguments: str) -> None:
+        broker = ("--broker", machines.addresses[number])
+        command = [sys.executable, *arguments, *load.flags, "--run", "bench", *broker]
+        programs.append(machines.start(number, command, log))
 
-    run = ["--config", W1, "--run", "bench"]
-    for number, place in enumerate(edges, 1):
-        begin(place, "-m", "fedjury", "ingest", "--cell", f"{number}", "--run", "bench")
+    for cell in range(1, cells + 1):
+        worker = ("-m", "fedjury", "ingest", "--cell", f"{cell}", "--run", "bench")
+        broker = ("--broker", machines.addresses[cell])
+        programs.append(machines.start(cell, [sys.executable, *worker, *broker], log))
     shards = cells or 2
     for shard in range(1, shards + 1):
-        place = edges[shard - 1] if edges else core
         fleet = ["--n", f"{agents}", "--processes", "1", "--shared-downlink"]
-        begin(place, "agents/spawn.py", *run, *fleet, "--shard", f"{shard}/{shards}")
+        begin(shard if cells else 0, "agents/spawn.py", *fleet, "--shard", f"{shard}/{shards}")
     serving = ["--agents", f"{agents}", "--rounds", "1000", "--runs", str(folder), "--no-report"]
-    rule = ["--cells", f"{cells}", "--rule", "clipped_mean", "--client-fraction", f"{share}"]
+    rule = ["--cells", f"{cells}", "--rule", "clipped_mean", "--client-fraction", f"{load.share}"]
     patience = ["--set", "collect.patience=900", "--set", "limits.agents=200000"]
-    begin(core, "-m", "aggregator", *run, *serving, *rule, *patience)
+    begin(0, "-m", "aggregator", *serving, *rule, *patience)
     return programs

@@ -108,11 +108,13 @@ FAULTS: dict[str, Row] = {
     "cell-core": Row("broker of the core killed", cells.ROWS["core"], 10),
     "cell-core-training": Row("the same at work", cells.ROWS["core-training"], 10),
     "cell-link": Row("link of a cell down for 12 s", cells.ROWS["link"], 5),
+    "cell-slow": Row("link of a cell slow, 40 kB/s, for 6 s", cells.ROWS["slow"], 5),
     # They keep their updates.
     "cell-worker": Row("ingest worker of a cell killed", cells.ROWS["worker"], 10),
     "cell-worker-training": Row("the same at work", cells.ROWS["worker-training"], 10),
     "cell-keeping-killed": Row("broker of such a cell killed", cells.ROWS["keeping-killed"], 10),
     "cell-keeping-core": Row("broker of the core killed", cells.ROWS["keeping-core"], 10),
+    "cell-keeping-slow": Row("link of such a cell slow", cells.ROWS["keeping-slow"], 5, 0),
     "cell-gone": Row("broker of a cell gone for 22 s", cells.ROWS["gone"], 3, 0),
     # A cluster with Ray looks after them.
     "ray-worker": Row("actor with worker and agents killed", ray.ROWS["worker"], 3, 1, lack),

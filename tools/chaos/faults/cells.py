@@ -6,11 +6,15 @@ import time
 from random import Random
 
 from fedjury.aggregator.cells import GRACE
+from tools.chaos.faults.network import RATE
 from tools.chaos.faults.outcome import Fault, mid_round
 from tools.chaos.harness import PLAIN, Federation, Harness, Result, Setup
 
 OUTAGE = 12.0
 """Seconds that a link is down: less than a cell may be cut off without its agents being missed."""
+
+SLOW = 6.0
+"""Seconds that a link is slow, for several rounds."""
 
 DEAD = GRACE + 2.0
 """Seconds that the broker of a cell is gone, where that is too long."""
@@ -53,6 +57,18 @@ def link_down(seconds: float) -> Fault:
     return mid_round(down, cells=True, seconds=60.0 + seconds)
 
 
+def link_slow(setup: Setup) -> Fault:
+    """Give the link between a cell and the core little bandwidth for some seconds."""
+
+    def slow(harness: Harness, _: Federation, random: Random) -> None:
+        link = random.choice(harness.cells.links)
+        link.slow(RATE)
+        time.sleep(SLOW)
+        link.slow(0.0)
+
+    return mid_round(slow, setup, cells=True, seconds=60.0 + SLOW)
+
+
 def undisturbed(*_: object) -> None:
     """Do nothing."""
 
@@ -87,6 +103,8 @@ ROWS: dict[str, Fault] = {
     "core": mid_round(core_killed, cells=True),
     "core-training": mid_round(core_killed, cells=True, training=True),
     "link": link_down(OUTAGE),
+    "slow": link_slow(PLAIN),
+    "keeping-slow": link_slow(KEEPING),
     "worker": mid_round(worker_killed, KEEPING, cells=True),
     "worker-training": mid_round(worker_killed, KEEPING, cells=True, training=True),
     "keeping-killed": mid_round(cell_killed, KEEPING, cells=True),
