@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from fedjury.aggregator.cells_online import CellsOnline
 from fedjury.cells.presence import CellAgents
 from fedjury.cells.tallies import Asked, Tallies
-from fedjury.protocol.cells import EVALUATES, VOTES, CellPresence, CellWorker
+from fedjury.protocol.cells import EVALUATES, VOTES, CellPresence, CellWorker, Tally
 from fedjury.protocol.messages import Presence, Reason, Update
 from fedjury.round.collect.tallied import Tallied
 
@@ -140,6 +142,33 @@ def test_a_later_worker_begins_a_cell_from_nothing():
     earlier = told(admitted("c", "a"), life=1)
     collected, _ = gathered(earlier, told(admitted("b"), life=2), earlier)
     assert collected.names == ("b",)
+
+
+def test_a_collection_stays_as_it_was_whatever_is_added_to_it():
+    """Two that go on from one collection know nothing of each other, nor does it of them."""
+    first, _ = gathered(told(admitted("c")))
+    ways = [first.with_tally(told(admitted(name), cell=2))[0] for name in ("a", "b")]
+    ways.append(first.without((1,)).with_tally(told(admitted("b", "c"), cell=3))[0])
+    assert [each.names for each in ways] == [("a", "c"), ("b", "c"), ("b", "c")]
+    assert (first.names, len(first), "a" in first, "c" in first) == (("c",), 1, False, True)
+    found = {cell: rows.places.tolist() for cell, rows in first.rows("abcd").items()}
+    assert found == {1: [0]}
+
+
+def test_a_hundred_thousand_updates_are_noted_in_a_second():
+    """A third of one on an idle machine; what a cell has told so far is not copied."""
+    names = sorted(f"agent-{number}" for number in range(100_000))
+    collected, step = Tallied(frozenset(names)), 25
+    tallies = []
+    for at in range(0, len(names), step):
+        data = np.ones(step, "<u4").tobytes(), np.ones(step, "<f8").tobytes()
+        cell, first = at // 50_000 + 1, at % 50_000
+        tallies.append(Tally(cell, 1, 3, 1, first, " ".join(names[at : at + step]), *data))
+    begun = time.process_time()
+    for tally in tallies:
+        collected, _ = collected.with_tally(tally)
+    assert len(collected) == 100_000
+    assert time.process_time() - begun < 2
 
 
 def test_refusals_of_a_cell_are_counted_once():

@@ -7,7 +7,7 @@ of arrival nor the cell that an agent is in changes a result.
 
 from __future__ import annotations
 
-from collections import ChainMap, Counter
+from collections import Counter
 from collections.abc import Collection as Names
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +27,7 @@ from fedjury.round.collect.synchronous import Synchronous
 class Entry(NamedTuple):
     """An update in a cell."""
 
+    cell: int
     place: int
     """In the cell's tallies, from 0."""
     samples: int
@@ -46,9 +47,9 @@ class Told(NamedTuple):
     life: int
     """Of its worker."""
     updates: int = 0
+    taken: int = 0
+    """How many of them count."""
     refused: Mapping[str, int] = MappingProxyType({})
-    entries: Mapping[str, Entry] = MappingProxyType({})
-    """An agent's name -> its update."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,20 @@ class Tallied:
 
     selected: frozenset[str]
     cells: Mapping[int, Told] = field(default_factory=dict)
+    entries: dict[str, Entry] = field(default_factory=dict)
+    """An agent's name -> its update. Shared with later collections, whose own are in it too."""
 
     def __len__(self) -> int:
-        return sum(len(told.entries) for told in self.cells.values())
+        return sum(told.taken for told in self.cells.values())
 
     def __contains__(self, name: object) -> bool:
-        return any(name in told.entries for told in self.cells.values())
+        entry = self.entries.get(name)  # type: ignore[call-overload]
+        return entry is not None and self._has(entry)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The agents whose updates are in it, sorted."""
-        return tuple(sorted(name for told in self.cells.values() for name in told.entries))
+        return tuple(sorted(self._own()))
 
     def add(self, update: Update) -> Self:
         """Raise ``TypeError``: no update comes by itself."""
@@ -79,61 +83,69 @@ class Tallied:
         Nothing changes if it is an earlier worker's, or tells what came after something that was
         not told yet. If it is a later worker's, what the earlier one had told is gone.
         """
-        before = self.cells.get(tally.cell, Told(tally.life))
+        cell, collected = tally.cell, self
+        before = self.cells.get(cell, Told(tally.life))
         if tally.life > before.life:
-            before = Told(tally.life)
+            before, collected = Told(tally.life), self.without((cell,))
         if tally.life < before.life or tally.first > before.updates:
             return self, {}
-        collected = self.without((tally.cell,))
-        names, entries, odd = listed(tally.names), dict(before.entries), Counter[str]()
+        entries, names, odd = collected._own(), listed(tally.names), Counter[str]()  # noqa: SLF001
         samples, norms = np.frombuffer(tally.samples, "<u4"), np.frombuffer(tally.norms, "<f8")
+        taken = before.taken
         for at in range(before.updates - tally.first, len(names)):
             name = names[at]
-            if name in entries or name in collected:
+            if name in entries:
                 odd[Reason.DUPLICATE.value] += 1
             elif name not in self.selected:
                 odd[Reason.NOT_SELECTED.value] += 1
             else:
-                entries[name] = Entry(tally.first + at, int(samples[at]), float(norms[at]))
+                entries[name] = Entry(cell, tally.first + at, int(samples[at]), float(norms[at]))
+                taken += 1
         refused = {why: int(often) for why, often in tally.refused.items()}
         for why, often in refused.items():
             odd[why] += max(0, often - before.refused.get(why, 0))
         updates = max(before.updates, tally.first + len(names))
-        told = Told(tally.life, updates, refused, entries)
-        return Tallied(self.selected, {**collected.cells, tally.cell: told}), dict(+odd)
+        cells = {**collected.cells, cell: Told(tally.life, updates, taken, refused)}
+        return Tallied(self.selected, cells, entries), dict(+odd)
 
     def without(self, cells: Names[int]) -> Tallied:
         """Return it without what these cells have told."""
         kept = {cell: told for cell, told in self.cells.items() if cell not in cells}
-        return Tallied(self.selected, kept)
+        own = {name: each for name, each in self._own().items() if each.cell in kept}
+        return Tallied(self.selected, kept, own)
 
     def samples_and_norms(
         self, names: Sequence[str]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """Return what each of these says of its samples (n,), and the norm of its update (n,)."""
-        found = ChainMap(*(dict(told.entries) for told in self.cells.values()))
-        entries = [found[name] for name in names]
+        entries = [self.entries[name] for name in names]
         samples = np.array([entry.samples for entry in entries], dtype=np.int64)
         return samples, np.array([entry.norm for entry in entries], dtype=np.float64)
 
     def rows(self, names: Sequence[str]) -> dict[int, RowsOfCell]:
         """Return which updates of each cell become which rows, if rows are these names in order."""
-        at = {name: row for row, name in enumerate(names)}
-        found = {
-            cell: [(entry.place, at[name]) for name, entry in told.entries.items() if name in at]
-            for cell, told in sorted(self.cells.items())
-        }
-        pairs = {cell: np.array(some, np.int64).T for cell, some in found.items() if some}
+        found: dict[int, list[tuple[int, int]]] = {}
+        for row, name in enumerate(names):
+            if name in self:
+                entry = self.entries[name]
+                found.setdefault(entry.cell, []).append((entry.place, row))
+        pairs = {cell: np.array(sorted(found[cell]), np.int64).T for cell in sorted(found)}
         return {cell: RowsOfCell(*both) for cell, both in pairs.items()}
 
     def places(self, names: Names[str]) -> dict[int, npt.NDArray[np.int64]]:
         """Return where the updates of these names are: cell -> their places there, ascending."""
-        wanted = frozenset(names)
-        found = {
-            cell: sorted(entry.place for name, entry in told.entries.items() if name in wanted)
-            for cell, told in sorted(self.cells.items())
-        }
-        return {cell: np.array(places, np.int64) for cell, places in found.items() if places}
+        return {cell: rows.places for cell, rows in self.rows([*names]).items()}
+
+    def _has(self, entry: Entry) -> bool:
+        """Say whether this collection has it already: a cell's places only grow."""
+        told = self.cells.get(entry.cell)
+        return told is not None and entry.place < told.updates
+
+    def _own(self) -> dict[str, Entry]:
+        """Return the entries without those of later collections."""
+        if len(self.entries) == len(self):
+            return self.entries
+        return {name: each for name, each in self.entries.items() if self._has(each)}
 
 
 @dataclass(frozen=True)
