@@ -655,7 +655,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(tmp_path, capsys):
     arguments = ["baffle-bytes", "--scale", "tiny", "--runs", str(tmp_path)]
     cells = tmp_path / "baffle-bytes-tiny-digits" / "cells"
     with warm.Popen(
-        command(*arguments, "--repeats", "12"),
+        command(*arguments, "--repeats", "3"),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -671,7 +671,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(tmp_path, capsys):
     assert "stopped; the same command resumes" in out
     assert err == ""
     kept = {file: file.stat().st_mtime_ns for file in cells.glob("*.json")}
-    assert 0 < len(kept) < 72
+    assert 0 < len(kept) < 18
     assert __main__.main([*arguments, "--repeats", "1", "--jobs", "0"]) == 0
     assert "| incremental |" in capsys.readouterr().out
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
