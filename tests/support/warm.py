@@ -51,14 +51,18 @@ LOADED = (
     "fedjury.agents.batch_assembly",
     "fedjury.agents.spawn",
     "fedjury.aggregator.__main__",
+    "fedjury.aggregator.serve",
+    "fedjury.federation.run",
     "fedjury.gateway.app",
     "fedjury.gateway.client",
     "fedjury.learning.datasets",
     "fedjury.monitor.run_view",
     "fedjury.registry",
-    "matplotlib.figure",
+    "fedjury.reports.page",
+    "matplotlib.pyplot",
     "rich.console",
     "sklearn.datasets",
+    "torch._dynamo",  # half as long again as torch itself: with the first of its optimizers
     "uvicorn",
 )
 """What most programs import, and what takes long."""
@@ -202,7 +206,10 @@ def serve(door):
         __import__(name)
     import torch  # noqa: PLC0415 - nobody who only asks needs it
 
+    from fedjury.reports.page import template  # noqa: PLC0415 - likewise
+
     torch.set_num_threads(1)
+    template()
     gc.collect()
     gc.freeze()
     whose = os.getppid()
