@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def page(report: ReportData) -> str:
     shared = common(report.cases)
     heads = statistics.headings([figures_of(report, run) for run in report.cases])
     style = (HERE / "report.css").read_text(encoding="utf-8")
-    result: str = _template().render(
+    result: str = template().render(
         story=report,
         strikes=attack_rounds,
         chapters=[section(report, run, shared, heads) for run in report.cases],
@@ -157,7 +158,9 @@ def _picture(n: int, panel: Panel, attack_rounds: statistics.AttackRounds | None
     }
 
 
-def _template() -> Any:
+@cache
+def template() -> Any:
+    """Return what a page is made from; to compile it takes longer than to make a page."""
     result = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support import warm
 from support.listening import RawClient, until
 
 from fedjury.aggregator.history import History
@@ -133,9 +134,7 @@ def federation(place, folder, *more):
         *FEDERATION,
         *more,
     ]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = warm.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return [to_json(record) for record in read_records(folder / RUN)]
 
@@ -244,7 +243,7 @@ def test_a_run_whose_aggregator_is_killed_is_shown_as_its_records_have_it(
     def start(*program):
         command = [sys.executable, *program, "--broker", f"127.0.0.1:{where.address.port}", *chosen]
         child = stack.enter_context(
-            subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+            warm.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
         )
         stack.callback(child.kill)
         return child
@@ -315,7 +314,7 @@ def test_run_py_shows_it(chromium, tmp_path):
         "200",
     ]
     environment = {key: value for key, value in os.environ.items() if "DISPLAY" not in key}
-    child = subprocess.Popen(
+    child = warm.Popen(
         command,
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -1266,7 +1265,7 @@ def test_who_has_to_log_in_is_asked(tls, chromium, tmp_path):
             "--broker",
             f"127.0.0.1:{where.address.port}",
         ]
-        with subprocess.Popen(run, cwd=ROOT, stdout=subprocess.DEVNULL) as aggregator:
+        with warm.Popen(run, cwd=ROOT, stdout=subprocess.DEVNULL) as aggregator:
             until(lambda: "mlp" in text_of(page, "about"), 30)
             aggregator.terminate()
 

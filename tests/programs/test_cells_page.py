@@ -32,7 +32,7 @@ def machine():
     with tempfile.TemporaryDirectory() as folder:
         # Mosquitto, started by root, becomes a user of its own, who has to get to its files.
         Path(folder).chmod(0o755)
-        made = Machine(Path(folder))
+        made = Machine(Path(folder), warm=True)
         yield made
         made.close()
 

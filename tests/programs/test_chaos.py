@@ -1,4 +1,4 @@
-"""Every fault of the sweep, once in its short form; and the harness, which must see what is bad."""
+"""The faults of the sweep, in its short form; and the harness, which must see what is bad."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -247,11 +248,6 @@ def test_import_leaves_the_path_and_the_standard_library_alone():
 # ---------------------------------------------------------------- being stopped
 
 
-def hear_ctrl_c():
-    """Undo what a shell does to what it starts in the background: ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 class Started:
     """A program in a session of its own, like one in a terminal, its output in a file."""
 
@@ -259,14 +255,13 @@ class Started:
         self.mark = uuid.uuid4().hex
         self.log = log or folder / "output.log"
         with self.log.open("wb") as output:
-            self.child = subprocess.Popen(
+            self.child = warm.Popen(
                 [sys.executable, *arguments],
                 cwd=folder,
                 env=offline(self.mark),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=hear_ctrl_c,  # noqa: PLW1509 - there is no thread that it could meet
             )
 
     def __enter__(self):
@@ -288,13 +283,15 @@ class Started:
 
     def family(self):
         """Return the process ids of all that it started and that still run."""
-        return [int(p.parent.name) for p in Path("/proc").glob("[0-9]*/environ") if self._ours(p)]
+        return [int(p.name) for p in Path("/proc").glob("[0-9]*") if self._ours(p)]
 
-    def _ours(self, environ):
-        try:
-            return f"{MARK}={self.mark}".encode() in environ.read_bytes()
-        except OSError:
-            return False
+    def _ours(self, process):
+        # What is forked has the environment that its parent began with: there its session tells.
+        with contextlib.suppress(OSError):
+            environment = (process / "environ").read_bytes()  # nothing, of one that has ended
+            ours = os.getsid(int(process.name)) == self.child.pid
+            return f"{MARK}={self.mark}".encode() in environment or (ours and bool(environment))
+        return False
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from support import warm
+
 from fedjury.protocol.record import read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +66,7 @@ def test_the_demo_tells_its_story(tmp_path):
     for name in runs:
         assert f"| {name} |" in report
         assert name in done.stdout
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    again = warm.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.stdout.count("it is done already") == 4  # as after a Ctrl-C, what is done stays
     assert (folder / "report.md").read_text() == report
     files = done.stdout.splitlines()[-4:]

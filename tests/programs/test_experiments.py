@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support import warm
 from support.federation import one_thread  # noqa: F401 - a fixture
 
 from fedjury.broker.local import local_broker
@@ -594,11 +595,6 @@ def test_without_a_name_they_are_listed(capsys):
     assert [line.split()[0] for line in lines] == list(EXPERIMENTS)
 
 
-def hear_ctrl_c():
-    """Undo what a shell does to what it starts in the background: ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def command(*arguments):
     return [sys.executable, "-m", "fedjury.experiments", *arguments]
 
@@ -629,7 +625,7 @@ def test_settings_that_an_experiment_cannot_take(tmp_path, given, said):
 
 def test_an_unknown_name_lists_the_valid_ones():
     """One sentence, with the nearest, and exit code 2."""
-    done = subprocess.run(
+    done = warm.run(
         command("baffle-stabel"), cwd=ROOT, check=False, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 2
@@ -658,14 +654,13 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(tmp_path, capsys):
     """Workers end with the campaign; what was finished is there, and the rest is run later."""
     arguments = ["baffle-bytes", "--scale", "tiny", "--runs", str(tmp_path)]
     cells = tmp_path / "baffle-bytes-tiny-digits" / "cells"
-    with subprocess.Popen(
-        command(*arguments, "--repeats", "12"),
+    with warm.Popen(
+        command(*arguments, "--repeats", "3"),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=hear_ctrl_c,  # noqa: PLW1509 - there is no thread that it could meet
     ) as first:
         until = time.monotonic() + 60
         while not list(cells.glob("*.json")) and time.monotonic() < until:
@@ -676,11 +671,11 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(tmp_path, capsys):
     assert "stopped; the same command resumes" in out
     assert err == ""
     kept = {file: file.stat().st_mtime_ns for file in cells.glob("*.json")}
-    assert 0 < len(kept) < 72
-    assert __main__.main([*arguments, "--repeats", "2", "--jobs", "0"]) == 0
+    assert 0 < len(kept) < 18
+    assert __main__.main([*arguments, "--repeats", "1", "--jobs", "0"]) == 0
     assert "| incremental |" in capsys.readouterr().out
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
-    assert len(list(cells.glob("*.json"))) >= 12
+    assert len(list(cells.glob("*.json"))) >= 6
 
 
 def test_a_cell_that_fails_names_its_log(tiny, tmp_path):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import warm
 from support.listening import RawClient
 
 from fedjury.broker.local import local_broker
@@ -24,7 +25,7 @@ N, ROUNDS = 100, 4
 
 def ended(command, cwd, **changes):
     """Run one of our programs to its end and return what it printed."""
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, *command],
         cwd=cwd,
         capture_output=True,
@@ -48,7 +49,7 @@ def attacked(tmp_path_factory):
     ):
         where = ["--broker", f"{address.host}:{address.port}"]
         # Only the number of rounds and where the run lies are not what the user would have typed.
-        aggregator = subprocess.Popen(
+        aggregator = warm.Popen(
             [
                 sys.executable,
                 "-m",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
+from support import warm
 from support.federation import Federation, one_thread, settings_of  # noqa: F401 - a fixture
 from support.listening import until
 
@@ -342,7 +343,7 @@ def test_a_killed_process_comes_again_and_changes_nothing(tmp_path):
             for command, log in zip(commands, logs, strict=True):
                 with log.open("wb") as output:
                     running.append(
-                        subprocess.Popen(
+                        warm.Popen(
                             [sys.executable, *command],
                             cwd=ROOT,
                             env=environment,

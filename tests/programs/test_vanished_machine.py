@@ -7,7 +7,6 @@ link that is down sends no goodbye and no reset: the broker takes the old one fo
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support import warm
 from support.listening import until
 from support.machine import needs_a_machine
 
@@ -67,12 +67,11 @@ class Net:
     def start(self, machine, *command):
         """Start a program there; ``said`` returns what it has printed."""
         log = self.folder / f"{len(self.programs)}.log"
-        inside = ["nsenter", "-t", str(self.machines[machine].pid), "-n", *map(str, command)]
         with log.open("wb") as output:
-            child = subprocess.Popen(
-                inside,
+            child = warm.Popen(
+                [*map(str, command)],
+                network=self.machines[machine].pid,
                 cwd=self.folder,
-                env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )

@@ -10,11 +10,15 @@ import paho.mqtt.client as paho
 
 
 def until(condition, seconds=20.0):
-    """Poll until the condition holds and return what it gave; fails after ``seconds``."""
-    deadline = time.monotonic() + seconds
+    """Poll until the condition holds and return what it gave; fails after ``seconds``.
+
+    The longer it takes the rarer it looks: a look at a page or a log costs others their time.
+    """
+    began = time.monotonic()
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s"
-        time.sleep(0.01)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"not within {seconds:g} s"
+        time.sleep(min(0.05, max(0.01, waited / 20)))
     return found
 
 

@@ -1,7 +1,8 @@
 """A machine without any other network than its own, on which tests type commands as people do.
 
 It is a network namespace (unshare, nsenter): the ports that a text names are free, whatever else
-runs here.
+runs here. A machine that is ``warm`` forks our programs from a process that has imported what they
+need (``support.warm``), instead of starting a Python for each.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.warm import Popen
 
 from fedjury.broker.mosquitto import find_mosquitto
 
@@ -27,11 +31,15 @@ needs_a_machine = pytest.mark.skipif(
 )
 
 
+OURS = {"python": [sys.executable], "fedjury": [sys.executable, "-m", "fedjury"]}
+"""How a warm machine is asked for the programs of ours that people type."""
+
+
 class Machine:
     """A copy of the project on a machine without any other network than its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "fedjury"
+    def __init__(self, folder: Path, *, warm: bool = False) -> None:
+        self.folder, self.warm = folder / "fedjury", warm
         files = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT,
@@ -46,20 +54,25 @@ class Machine:
         programs = Path(sys.executable).parent  # as "source .venv/bin/activate" has it
         self.environment = os.environ | {
             "PATH": f"{programs}:{os.environ['PATH']}:/usr/sbin",
-            "PYTHONPATH": str(self.folder),  # as if this copy were the one that is installed
         }
+        if not warm:  # as if this copy were the one that is installed
+            self.environment["PYTHONPATH"] = str(self.folder)
         self.logs = folder
         self.running: list[tuple[str, subprocess.Popen]] = []
         self.holder = subprocess.Popen(["unshare", "-n", "sleep", "600"])
         time.sleep(0.3)
+        self.network = Path(f"/proc/{self.holder.pid}/ns/net").readlink()
         self.end_of(self.start("ip link set lo up"))
 
     def start(self, command: str, folder: Path | None = None) -> subprocess.Popen:
         """Type a command, in the checkout or another folder; what it prints is in a file."""
         log = (self.logs / f"{len(self.running)}.log").open("w+")
-        inside = ["nsenter", "-t", str(self.holder.pid), "-n"]
-        child = subprocess.Popen(
-            [*inside, *shlex.split(command)],
+        words = shlex.split(command)
+        if self.warm and "pytest" not in words:  # which wants to import what it tests itself
+            words[:1] = OURS.get(words[0], words[:1])
+        child = Popen(
+            words,
+            network=self.holder.pid,
             cwd=folder or self.folder,
             env=self.environment,
             stdout=log,
@@ -76,9 +89,9 @@ class Machine:
             code = child.wait(100)
         except subprocess.TimeoutExpired:
             others = "\n".join(f"{what}:\n{self.said(one)[-600:]}" for what, one in self.running)
-            pytest.fail(f"{child.args[4:]} does not end; what all have said:\n{others}")
+            pytest.fail(f"{child.args} does not end; what all have said:\n{others}")
         said = self.said(child)
-        assert code == 0, f"{child.args[4:]} ended with {code}:\n{said}"
+        assert code == 0, f"{child.args} ended with {code}:\n{said}"
         assert "Traceback" not in said
         return said
 
@@ -87,16 +100,29 @@ class Machine:
         return Path(child.log.name).read_text(encoding="utf-8", errors="replace")
 
     def stop(self, *beginnings: str) -> None:
-        """End what goes on in other terminals: what begins so, or everything."""
+        """End what goes on in other terminals: what begins so."""
         for command, child in self.running:
-            if command.startswith(beginnings or ("",)) and child.poll() is None:
+            if command.startswith(beginnings) and child.poll() is None:
                 child.terminate()
                 child.wait(20)
 
     def close(self) -> None:
-        """Switch the machine off."""
-        self.stop()
+        """Switch the machine off, with all that runs on it."""
+        while there := self.processes():
+            for process in there:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            time.sleep(0.01)
         for _, child in self.running:
+            child.wait(20)
             child.log.close()
-        self.holder.kill()
         self.holder.wait()
+
+    def processes(self) -> list[int]:
+        """Return the ids of all processes on it."""
+        found = []
+        for network in Path("/proc").glob("[0-9]*/ns/net"):
+            with suppress(OSError):
+                if network.readlink() == self.network:
+                    found.append(int(network.parts[2]))
+        return found

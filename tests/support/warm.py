@@ -16,6 +16,7 @@ to be waited for. That takes Linux; elsewhere all is left to ``subprocess``.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import functools
 import gc
 import io
@@ -39,6 +40,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 1 << 17
 """Bytes of a request: arguments and environment."""
 
+CLONE_NEWNET = 0x40000000
+"""Linux's number for networks among what namespaces are of."""
+
 ASKING = threading.Lock()
 """Held by the thread that starts the parent or asks it: who adopts orphans is the whole process."""
 
@@ -47,14 +51,18 @@ LOADED = (
     "fedjury.agents.batch_assembly",
     "fedjury.agents.spawn",
     "fedjury.aggregator.__main__",
+    "fedjury.aggregator.serve",
+    "fedjury.federation.run",
     "fedjury.gateway.app",
     "fedjury.gateway.client",
     "fedjury.learning.datasets",
     "fedjury.monitor.run_view",
     "fedjury.registry",
-    "matplotlib.figure",
+    "fedjury.reports.page",
+    "matplotlib.pyplot",
     "rich.console",
     "sklearn.datasets",
+    "torch._dynamo",  # half as long again as torch itself: with the first of its optimizers
     "uvicorn",
 )
 """What most programs import, and what takes long."""
@@ -64,7 +72,14 @@ LOADED = (
 
 
 class Popen(subprocess.Popen):
-    """A program of ours as a child process, forked where that can be done."""
+    """A program of ours as a child process, forked where that can be done.
+
+    ``network``: the process id of whose network it is to have, where that is not ours.
+    """
+
+    def __init__(self, *arguments, network=0, **more):
+        self.network = network
+        super().__init__(*arguments, **more)
 
     def _execute_child(self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest):
         gid, gids, uid, umask, session, group = rest[-6:]
@@ -73,6 +88,8 @@ class Popen(subprocess.Popen):
         )
         env = dict(os.environ if env is None else env)
         if not (plain and executable is None and can_be_forked(args, env)):
+            if self.network:
+                args = ["nsenter", "-t", str(self.network), "-n", *args]
             return super()._execute_child(
                 args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest
             )
@@ -85,6 +102,7 @@ class Popen(subprocess.Popen):
             "environment": env,
             "folder": os.fspath(cwd or Path.cwd()),
             "session": session,
+            "network": self.network,
         }
         self.pid = parent().fork(wanted, [read, write, error])
         self._child_created = True
@@ -188,7 +206,10 @@ def serve(door):
         __import__(name)
     import torch  # noqa: PLC0415 - nobody who only asks needs it
 
+    from fedjury.reports.page import template  # noqa: PLC0415 - likewise
+
     torch.set_num_threads(1)
+    template()
     gc.collect()
     gc.freeze()
     whose = os.getppid()
@@ -216,6 +237,8 @@ def become(wanted, files):
     try:
         if wanted["session"]:
             os.setsid()
+        if wanted["network"]:
+            enter(wanted["network"])
         for number, file in enumerate(files):
             os.dup2(file, number)
             os.close(file)
@@ -232,6 +255,13 @@ def become(wanted, files):
             with suppress(OSError, ValueError):
                 stream.flush()
         os._exit(code)
+
+
+def enter(process):
+    """Have the network of another process, as nsenter does it."""
+    with Path(f"/proc/{process}/ns/net").open("rb") as network:
+        entered = ctypes.CDLL(None, use_errno=True).setns(network.fileno(), CLONE_NEWNET)
+    assert entered == 0, os.strerror(ctypes.get_errno())
 
 
 def open_streams():
