@@ -22,9 +22,9 @@ const MANIFEST = {
 const ROUND = {
   round: 1, attempt: 1, phase: 'train', version: 0, contributors: 'all', validators: [], seconds: 9,
 };
-const CALL = { // with it node-1 is in place 413,306,401
+const CALL = { // with it node-1 is in place 62,599,850
   number: '000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f',
-  share: 413_306_402,
+  share: 62_599_851,
   count: 5,
 };
 const DATA = parseCsv('0,255,0,0,255\n1,0,255,255,0\n', 'test.csv');

@@ -52,8 +52,13 @@ def nodes(tmp_path_factory):
 
 
 def test_it_will_do_between_its_nodes(nodes, capsys):
-    """Messages, retained ones, wills, names and sessions are the same at both."""
+    """Messages, retained ones, wills, names and sessions are the same at both.
+
+    On a busy machine nodes may take less in time than they should, and be warned of, once.
+    """
     code, found = checked(capsys, *nodes, "--agents", "200", *only(*ACROSS))
+    if verdicts(found)["warning"]:
+        code, found = checked(capsys, *nodes, "--agents", "200", *only(*ACROSS))
     assert (code, verdicts(found)) == (0, {"warning": [], "failed": []})
 
 

@@ -28,7 +28,7 @@ from fedjury.protocol.topics import ROOT as TOPICS
 from tools.benchmarks.figures import Figure
 from tools.benchmarks.network import W1
 from tools.benchmarks.processes import cpu_seconds, family, pss
-from tools.chaos.machines import Machines
+from tools.chaos.machines import Machines, lacking
 
 CELLS, AGENTS = 8, 100_000
 FEW = 1_000
@@ -87,6 +87,8 @@ class Cost(NamedTuple):
 
 def measure(repeats: int, say: Callable[[str], None]) -> list[Figure]:
     """Measure both, in turn, with each load."""
+    if why := lacking():
+        sys.exit(f"many-cells {why}")
     figures = []
     for load in LOADS:
         few, many = [], []
