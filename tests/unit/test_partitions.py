@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import tracemalloc
@@ -19,7 +20,7 @@ from fedjury.aggregator.rule import checked_rule
 from fedjury.cluster.partitions import gathered
 from fedjury.config.section import SettingsError
 from fedjury.config.settings import load
-from fedjury.rules import cut
+from fedjury.rules import blocks, cut
 from fedjury.rules.limit import matrices
 from fedjury.rules.partitions import COLUMNWISE, LocalPartitions, columnwise, places, tree_sum
 
@@ -342,3 +343,21 @@ def test_a_run_may_have_partitions():
     checked_rule(load(overrides={"agents.n": 20, "aggregation.partitions": 16}))
     with pytest.raises(SettingsError, match="a power of two, like 1, 4 or 16"):
         load(overrides={"aggregation.partitions": 12})
+
+
+@pytest.mark.parametrize("width", [3, 819, 8192, 8193, 13_106])
+@pytest.mark.parametrize("first", [0, 5])
+def test_squared_norms_are_those_of_one_call(width, first):
+    """Bit for bit, of 100 rows that lie apart, or not; also of one that is not finite."""
+    whole = np.random.default_rng(1).normal(size=(100, first + width)).astype(np.float32)
+    whole[7, -1] = np.inf
+    part = whole[:, first:]
+    expected = np.einsum("nd,nd->n", part, part, dtype=np.float64)
+    np.testing.assert_array_equal(blocks.squares(part, 0), expected)
+    np.testing.assert_allclose(expected[0], math.fsum(float(x) ** 2 for x in part[0]), rtol=1e-12)
+
+
+def test_no_row_has_no_norm():
+    """Of no update, and of updates without a parameter."""
+    assert blocks.squares(np.empty((0, 3), np.float32), 0).shape == (0,)
+    assert blocks.squares(np.empty((2, 0), np.float32), 0).tolist() == [0, 0]
