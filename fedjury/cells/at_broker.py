@@ -20,7 +20,10 @@ def name_in(cell: int) -> str:
 
 
 def found(
-    broker: Broker, cell: int, say: Callable[[str], None], stopped: Callable[[], bool] = bool
+    broker: Broker,
+    cell: int,
+    say: Callable[[str], None],
+    stopped: Callable[[], bool] = lambda: False,
 ) -> BrokerAddress:
     """Wait until the broker of a cell answers, or it is to be stopped; returns its address."""
     address = address_of(broker, "workers")

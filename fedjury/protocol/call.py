@@ -70,7 +70,7 @@ class Roll(NamedTuple):
         return cls(there, where, words.T.astype(np.uint64))
 
     def places(self, number: str) -> npt.NDArray[np.int64]:
-        """Return the place of each of the names."""
+        """Return the place of each of the names, from 0, (n,)."""
         first, *factors = np.frombuffer(bytes.fromhex(number), "<u8")
         total = np.full(len(self.names), first)
         for factor, words in zip(factors, self.words, strict=True):

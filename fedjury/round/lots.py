@@ -43,7 +43,7 @@ class Lots:
     number: str
     roll: Roll
     place: npt.NDArray[np.int64]
-    """Of each of its names."""
+    """Of each of its names, (n,)."""
 
     @classmethod
     @lru_cache(maxsize=3)  # drawn by it, and then told: once a round for each of the three parts
@@ -79,7 +79,7 @@ class Lots:
         return Called(tuple(also), Call(self.number, share, len(selected), tuple(without)))
 
     def _those(self, names: Names[str]) -> npt.NDArray[np.bool_]:
-        """Return which agents have these names."""
+        """Return which agents have these names, (n,)."""
         if len(names) == len(self.place):
             return np.ones(len(self.place), dtype=bool)
         there = np.zeros(len(self.place), dtype=bool)

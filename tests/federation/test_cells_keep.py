@@ -67,6 +67,16 @@ def kinds_lost(federation, cell, kinds):
     federation.bridges[cell - 1].lost = lambda kind: kind in kinds
 
 
+def waiting_for_a_sum(tmp_path, **changes):
+    """Return two cells that were asked for the second round's sums; what cell 2 says is lost."""
+    federation = CellFederation(tmp_path, cells=2, **changes, **CLIPPED)
+    federation.begin()
+    federation.run(lambda state: state.round == 2)
+    kinds_lost(federation, 2, {PartialSum})
+    federation.run(lambda state: isinstance(state.phase, Summing))
+    return federation
+
+
 @pytest.mark.parametrize("updates", [0, 1, 5, 9, 10])
 def test_a_replaced_worker_asks_its_cell_again(updates, undisturbed, tmp_path):
     """Whatever it had taken, the agents send the very same updates to the one after it."""
@@ -84,11 +94,7 @@ def test_a_replaced_worker_asks_its_cell_again(updates, undisturbed, tmp_path):
 
 def test_a_worker_replaced_before_its_sum_came_is_waited_for(undisturbed, tmp_path):
     """Its updates are gone with it: the round goes back to collecting them."""
-    federation = CellFederation(tmp_path, cells=2, **CLIPPED)
-    federation.begin()
-    federation.run(lambda state: state.round == 2)
-    kinds_lost(federation, 2, {PartialSum})
-    federation.run(lambda state: isinstance(state.phase, Summing))
+    federation = waiting_for_a_sum(tmp_path)
     kinds_lost(federation, 2, ())
     federation.replace_worker(2)
     federation.run()
@@ -204,11 +210,7 @@ def test_what_needs_updates_is_refused_before_the_run(changes, what):
 
 def test_a_sum_that_a_broker_has_lost_is_said_again(undisturbed, tmp_path):
     """Once the broker is back the request is heard once more, and answered as before."""
-    federation = CellFederation(tmp_path, cells=2, **CLIPPED)
-    federation.begin()
-    federation.run(lambda state: state.round == 2)
-    kinds_lost(federation, 2, {PartialSum})
-    federation.run(lambda state: isinstance(state.phase, Summing))
+    federation = waiting_for_a_sum(tmp_path)
     for _ in range(20):
         federation.turn()
     kinds_lost(federation, 2, ())
@@ -236,11 +238,7 @@ def test_an_aggregator_killed_while_agents_vote_waits_for_nobody(cells, tmp_path
 
 def test_an_aggregator_that_knows_more_after_a_kill_is_given_another_sum(tmp_path):
     """It asks the same cell for more updates, and with another bound, than before."""
-    federation = CellFederation(tmp_path, cells=2, collect__threshold=14, **CLIPPED)
-    federation.begin()
-    federation.run(lambda state: state.round == 2)
-    kinds_lost(federation, 2, {PartialSum})
-    federation.run(lambda state: isinstance(state.phase, Summing))
+    federation = waiting_for_a_sum(tmp_path, collect__threshold=14)
     federation.crash()
     kinds_lost(federation, 2, ())
     settings = federation.settings
@@ -253,11 +251,7 @@ def test_an_aggregator_that_knows_more_after_a_kill_is_given_another_sum(tmp_pat
 
 def test_what_cells_tell_while_sums_are_asked_for_is_known_when_the_round_goes_back(tmp_path):
     """A cell tells each thing once: two agents that came late are not waited for in vain."""
-    federation = CellFederation(tmp_path, cells=2, collect__threshold=18, **CLIPPED)
-    federation.begin()
-    federation.run(lambda state: state.round == 2)
-    kinds_lost(federation, 2, {PartialSum})
-    federation.run(lambda state: isinstance(state.phase, Summing))
+    federation = waiting_for_a_sum(tmp_path, collect__threshold=18)
     for _ in range(40):
         federation.turn()
     kinds_lost(federation, 2, ())

@@ -184,19 +184,18 @@ def begun(folder: Path, machines: Machines, agents: int, load: Load) -> list[sub
 
     def begin(number: int, *arguments: str) -> None:
         broker = ("--broker", machines.addresses[number])
-        command = [sys.executable, *arguments, *load.flags, "--run", "bench", *broker]
+        command = [sys.executable, *arguments, "--run", "bench", *broker]
         programs.append(machines.start(number, command, log))
 
     for cell in range(1, cells + 1):
-        worker = ("-m", "fedjury", "ingest", "--cell", f"{cell}", "--run", "bench")
-        broker = ("--broker", machines.addresses[cell])
-        programs.append(machines.start(cell, [sys.executable, *worker, *broker], log))
+        begin(cell, "-m", "fedjury", "ingest", "--cell", f"{cell}")
     shards = cells or 2
     for shard in range(1, shards + 1):
         fleet = ["--n", f"{agents}", "--processes", "1", "--shared-downlink"]
-        begin(shard if cells else 0, "agents/spawn.py", *fleet, "--shard", f"{shard}/{shards}")
+        machine, part = (shard if cells else 0), ("--shard", f"{shard}/{shards}")
+        begin(machine, "agents/spawn.py", *load.flags, *fleet, *part)
     serving = ["--agents", f"{agents}", "--rounds", "1000", "--runs", str(folder), "--no-report"]
     rule = ["--cells", f"{cells}", "--rule", "clipped_mean", "--client-fraction", f"{load.share}"]
     patience = ["--set", "collect.patience=900", "--set", "limits.agents=200000"]
-    begin(0, "-m", "aggregator", *serving, *rule, *patience)
+    begin(0, "-m", "aggregator", *load.flags, *serving, *rule, *patience)
     return programs
