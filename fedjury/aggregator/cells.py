@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-GRACE = 20.0
-"""Seconds for which a cell may be cut off without its agents being missed: a broker that is started
-again, or a link that is down for a moment, costs nothing but time."""
+from fedjury.protocol.membership import GRACE
 
 MOST_CELLS = 10_000
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from fedjury.protocol.cells import EVALUATES, MAX_CELL_AGENTS, VOTES, CellPresence
+from fedjury.protocol.membership import GRACE
 from fedjury.protocol.messages import Presence
-
-GRACE = 20.0
-"""Seconds that agents have to come back after their broker."""
 
 MOST_TOLD = 10_000
 """Agents that one message tells of."""

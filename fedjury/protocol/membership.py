@@ -12,6 +12,10 @@ from dataclasses import dataclass
 PLACE = ".cells"
 """Beside the runs, below their root: no run can be called so."""
 
+GRACE = 20.0
+"""Seconds for which a cell may be cut off, or agents silent after their cell's broker is back,
+without being missed: a broker that is started again costs nothing but time."""
+
 
 @dataclass(frozen=True, slots=True)
 class CellLink:

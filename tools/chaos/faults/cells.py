@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from random import Random
 
-from fedjury.aggregator.cells import GRACE
+from fedjury.protocol.membership import GRACE
 from tools.chaos.faults.network import RATE
 from tools.chaos.faults.outcome import Fault, mid_round
 from tools.chaos.harness import PLAIN, Federation, Harness, Result, Setup
